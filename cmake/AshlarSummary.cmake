@@ -1,0 +1,4 @@
+message(STATUS "Ashlar ${PROJECT_VERSION}: ${CMAKE_BUILD_TYPE}, ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
+message(STATUS "  MPI ${ASHLAR_MPI} ${MPI_CXX_LIBRARY_VERSION_STRING}")
+message(STATUS "  oneDNN ${dnnl_VERSION}, Highway ${hwy_VERSION}, fmt ${fmt_VERSION}")
+message(STATUS "  tests ${ASHLAR_TESTS}, perf ${ASHLAR_PERF}, sanitizers '${ASHLAR_SANITIZE}'")
