@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 #include "ashlar/category.hpp"
 #include "ashlar/device.hpp"
@@ -51,7 +52,7 @@ class MemoryResource {
 MemoryResource& host_memory();
 
 /// Serves from one block taken upstream at construction, front to back; freeing the last allocation rewinds, freeing
-/// anything else is remembered until the arena is empty.
+/// anything else is remembered until the arena is empty. Work that frees on a stream ends before the arena does.
 class ArenaResource final : public MemoryResource {
  public:
   ArenaResource(MemoryResource& upstream, std::int64_t bytes, Category category);
@@ -60,19 +61,21 @@ class ArenaResource final : public MemoryResource {
   ArenaResource& operator=(const ArenaResource&) = delete;
 
   std::int64_t capacity() const { return bytes_; }
-  std::int64_t used() const { return used_; }
+  std::int64_t used() const;
 
  private:
   void* do_allocate(std::int64_t bytes, Category category, StreamRef stream) override;
   void do_deallocate(void* pointer, std::int64_t bytes, Category category, StreamRef stream) noexcept override;
+  void release(std::byte* pointer, std::int64_t bytes, Category category) noexcept;
 
   MemoryResource& upstream_;
   std::int64_t bytes_;
   Category category_;
   std::byte* base_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::int64_t used_ = 0;
-  int live_ = 0;
+  std::int64_t live_ = 0;
+  PerCategory<std::int64_t> held_{};
 };
 
 /// Refuses requests that would take the live bytes over a limit.
@@ -120,5 +123,9 @@ std::string describe(const PerCategory<std::int64_t>& bytes);
 
 /// "1.50 GiB", "64 B".
 std::string format_bytes(std::int64_t bytes);
+
+/// Bytes of "123", "64 B", "4KiB", "1.5MiB" or "2 GiB": a non-negative number, rounded to whole bytes, and a binary unit
+/// up to EiB. @throws InvalidArgument quoting the text.
+std::int64_t parse_bytes(std::string_view text);
 
 }  // namespace ashlar
