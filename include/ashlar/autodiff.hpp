@@ -12,11 +12,13 @@ namespace ashlar {
 /// @param outputs values whose cotangents are given
 /// @param cotangents of the outputs, same types; empty handles are zero
 /// @param wrt inputs or intermediate values to differentiate with respect to
-/// @param gradient_dtype for each wrt, the type its cotangent is computed in (empty span: the value's own)
+/// @param gradient_dtype for each wrt, the type its cotangent is computed in (empty span: the
+/// value's own)
 /// @return one cotangent per wrt; an empty handle where the outputs do not depend on it.
 /// Contributions to a value are summed in backward order (last use first).
 /// @throws InvalidArgument naming an op that is on the path and has no vjp.
-std::vector<Value> vjp(Tracer& tracer, std::span<const Value> outputs, std::span<const Value> cotangents,
-                       std::span<const Value> wrt, std::span<const DType> gradient_dtypes = {});
+std::vector<Value> vjp(Tracer& tracer, std::span<const Value> outputs,
+                       std::span<const Value> cotangents, std::span<const Value> wrt,
+                       std::span<const DType> gradient_dtypes = {});
 
 }  // namespace ashlar

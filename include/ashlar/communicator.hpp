@@ -1,5 +1,6 @@
-// Ranks and the collectives between them. Sums run in fp32 (fp64 for f64) in rank order and round once, so the result
-// depends neither on the transport nor on timing. Collectives are non-blocking and return Work.
+// Ranks and the collectives between them. Sums run in fp32 (fp64 for f64) in rank order and round
+// once, so the result depends neither on the transport nor on timing. Collectives are non-blocking
+// and return Work.
 #pragma once
 
 #include <array>
@@ -18,10 +19,12 @@
 
 namespace ashlar {
 
-/// Handle of a collective in flight. Copyable; copies share the operation. Destruction does not wait.
+/// Handle of a collective in flight. Copyable; copies share the operation. Destruction does not
+/// wait.
 class Work {
  public:
-  /// What a communicator supplies: `wait` blocks until done and throws CommunicationError on failure.
+  /// What a communicator supplies: `wait` blocks until done and throws CommunicationError on
+  /// failure.
   struct State {
     virtual ~State() = default;
     virtual void wait() = 0;
@@ -40,8 +43,8 @@ class Work {
   std::shared_ptr<State> state_;
 };
 
-/// One flat of a collective; a call takes several and counts as one operation. Both views are contiguous and stay
-/// untouched by the caller until the Work is waited for.
+/// One flat of a collective; a call takes several and counts as one operation. Both views are
+/// contiguous and stay untouched by the caller until the Work is waited for.
 struct Transfer {
   TensorView send;
   TensorView recv;
@@ -56,20 +59,22 @@ std::string_view name_of(Traffic kind);
 using SentBytes = std::array<std::int64_t, kTrafficKinds>;
 
 struct ReduceOptions {
-  /// Add to what recv holds: recv = round(recv + sum over ranks). Otherwise recv = round(sum over ranks).
+  /// Add to what recv holds: recv = round(recv + sum over ranks). Otherwise recv = round(sum over
+  /// ranks).
   bool accumulate = false;
-  /// The result is rounded to this type before it is stored in recv (f32 may hold bf16-rounded values); no_round keeps
-  /// recv's own type.
+  /// The result is rounded to this type before it is stored in recv (f32 may hold bf16-rounded
+  /// values); no_round keeps recv's own type.
   bool round_to_bf16 = false;
-  /// When not empty, one double per transfer: the sum of squares of the stored result, in fp64, in blocks of
-  /// kNormBlock elements that are summed in order. Filled when the Work is done.
+  /// When not empty, one double per transfer: the sum of squares of the stored result, in fp64, in
+  /// blocks of kNormBlock elements that are summed in order. Filled when the Work is done.
   std::span<double> sum_of_squares = {};
 };
 inline constexpr std::int64_t kNormBlock = 4096;
 
-/// A group of ranks. Every rank calls the same collectives in the same order with the same counts and types; calls come
-/// from one thread at a time. Collectives start after the work enqueued so far on `stream`; results are valid after
-/// Work::wait(). Labels name tensors in messages and in the flight recorder.
+/// A group of ranks. Every rank calls the same collectives in the same order with the same counts
+/// and types; calls come from one thread at a time. Collectives start after the work enqueued so
+/// far on `stream`; results are valid after Work::wait(). Labels name tensors in messages and in
+/// the flight recorder.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -78,36 +83,45 @@ class Communicator {
   /// "self", "threads", "mpi".
   virtual std::string_view name() const = 0;
 
-  /// recv (size() x send) = every rank's send, in rank order. In place when send is recv's own part.
-  virtual Work all_gather(std::span<const Transfer> flats, std::string_view label = {}, StreamRef stream = {}) = 0;
-  /// recv = sum over ranks of the own part of their send (size() x recv elements). recv may be wider than send (bf16
-  /// into f32) and may be the own part of send.
+  /// recv (size() x send) = every rank's send, in rank order. In place when send is recv's own
+  /// part.
+  virtual Work all_gather(std::span<const Transfer> flats, std::string_view label = {},
+                          StreamRef stream = {}) = 0;
+  /// recv = sum over ranks of the own part of their send (size() x recv elements). recv may be
+  /// wider than send (bf16 into f32) and may be the own part of send.
   virtual Work reduce_scatter(std::span<const Transfer> flats, const ReduceOptions& options = {},
                               std::string_view label = {}, StreamRef stream = {}) = 0;
   /// In place: the sum over ranks on every rank, the same bits everywhere.
-  virtual Work all_reduce(TensorView values, std::string_view label = {}, StreamRef stream = {}) = 0;
-  virtual Work broadcast(TensorView values, int root, std::string_view label = {}, StreamRef stream = {}) = 0;
+  virtual Work all_reduce(TensorView values, std::string_view label = {},
+                          StreamRef stream = {}) = 0;
+  virtual Work broadcast(TensorView values, int root, std::string_view label = {},
+                         StreamRef stream = {}) = 0;
   /// Part r of send (size() parts) arrives as part `rank()` of rank r's recv.
-  virtual Work all_to_all(TensorView send, TensorView recv, std::string_view label = {}, StreamRef stream = {}) = 0;
-  virtual Work send(TensorView values, int destination, std::string_view label = {}, StreamRef stream = {}) = 0;
-  virtual Work recv(TensorView values, int source, std::string_view label = {}, StreamRef stream = {}) = 0;
+  virtual Work all_to_all(TensorView send, TensorView recv, std::string_view label = {},
+                          StreamRef stream = {}) = 0;
+  virtual Work send(TensorView values, int destination, std::string_view label = {},
+                    StreamRef stream = {}) = 0;
+  virtual Work recv(TensorView values, int source, std::string_view label = {},
+                    StreamRef stream = {}) = 0;
   /// Returns when every rank has arrived.
   virtual void barrier(std::string_view label = {}) = 0;
   /// Ranks with equal `color` form a new communicator, ordered by (key, rank). Collective.
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
 
-  /// Memory whose contents peers can read in place, for parameter shards and gradient buckets: collectives whose send
-  /// lies in it move each byte once. Allocation is collective (same sizes, same order on all ranks). host_memory() where
-  /// ranks share an address space or nothing is shared.
+  /// Memory whose contents peers can read in place, for parameter shards and gradient buckets:
+  /// collectives whose send lies in it move each byte once. Allocation is collective (same sizes,
+  /// same order on all ranks). host_memory() where ranks share an address space or nothing is
+  /// shared.
   virtual MemoryResource& window() = 0;
   virtual SentBytes sent_bytes() const = 0;
-  /// The last operations, oldest first, one line each: "#41 reduce_scatter h.3 589824 x bf16: done".
+  /// The last operations, oldest first, one line each: "#41 reduce_scatter h.3 589824 x bf16:
+  /// done".
   virtual std::vector<std::string> recent() const = 0;
 
   /// How long a collective waits for the other ranks before it throws (default 60 s).
   virtual void set_timeout(std::chrono::milliseconds timeout) = 0;
-  /// Marks the group as failed: every rank's pending and later collectives throw CommunicationError with `reason` and
-  /// this rank's number. Called by a rank that cannot go on. Never blocks.
+  /// Marks the group as failed: every rank's pending and later collectives throw CommunicationError
+  /// with `reason` and this rank's number. Called by a rank that cannot go on. Never blocks.
   virtual void abort(std::string_view reason) noexcept = 0;
 
  protected:
@@ -116,22 +130,26 @@ class Communicator {
   Communicator& operator=(const Communicator&) = default;
 };
 
-/// The ranks of this program: MPI's under a launcher (MPI is initialised on first use and finalised at exit), else one.
+/// The ranks of this program: MPI's under a launcher (MPI is initialised on first use and finalised
+/// at exit), else one.
 Communicator& world();
 
 /// A communicator of one rank.
 std::unique_ptr<Communicator> self_communicator();
 
-/// Runs `body` on `ranks` threads of this process, each with its own Communicator of the same group, and joins them.
-/// When a rank throws, the group is aborted and the first rank's own error is rethrown here.
+/// Runs `body` on `ranks` threads of this process, each with its own Communicator of the same
+/// group, and joins them. When a rank throws, the group is aborted and the first rank's own error
+/// is rethrown here.
 void launch_threads(int ranks, const std::function<void(Communicator&)>& body);
 
 /// Compares `entries` (one line per scheduled operation, flag, ...) over the ranks. Collective.
-/// @throws InvalidArgument on every rank, with the same message: the first entry that differs and what ranks say.
-void require_agreement(Communicator& communicator, std::string_view what, std::span<const std::string> entries);
+/// @throws InvalidArgument on every rank, with the same message: the first entry that differs and
+/// what ranks say.
+void require_agreement(Communicator& communicator, std::string_view what,
+                       std::span<const std::string> entries);
 
-/// Runs `check` on every rank; if it throws on any, all ranks throw the lowest failing rank's message as
-/// InvalidArgument. Collective.
+/// Runs `check` on every rank; if it throws on any, all ranks throw the lowest failing rank's
+/// message as InvalidArgument. Collective.
 void collectively(Communicator& communicator, const std::function<void()>& check);
 
 }  // namespace ashlar

@@ -1,5 +1,5 @@
-// Where work runs and in which order. On the CPU a stream is a worker thread with a queue; the inline stream runs work
-// at once on the caller. CUDA supplies the same contracts.
+// Where work runs and in which order. On the CPU a stream is a worker thread with a queue; the
+// inline stream runs work at once on the caller. CUDA supplies the same contracts.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,9 @@ struct StreamState;
 struct EventState;
 }  // namespace detail
 
-/// A non-owning handle to a stream: work enqueued on one stream runs in order. The default handle is the inline stream
-/// of the CPU, on which work runs on the calling thread before the call returns.
+/// A non-owning handle to a stream: work enqueued on one stream runs in order. The default handle
+/// is the inline stream of the CPU, on which work runs on the calling thread before the call
+/// returns.
 class StreamRef {
  public:
   StreamRef() = default;
@@ -31,7 +32,8 @@ class StreamRef {
 
   Device device() const { return {}; }
   bool is_inline() const { return state_ == nullptr; }
-  /// Runs `work` after everything enqueued before it. An exception it throws reaches the next synchronize().
+  /// Runs `work` after everything enqueued before it. An exception it throws reaches the next
+  /// synchronize().
   void enqueue(std::function<void()> work) const;
   /// Later work on this stream waits until `event` has happened.
   void wait(const Event& event) const;
@@ -51,7 +53,9 @@ class Stream {
   ~Stream();
   Stream(Stream&&) noexcept;
   Stream& operator=(Stream&&) noexcept;
-  operator StreamRef() const { return StreamRef(state_.get()); }  // NOLINT(google-explicit-constructor)
+  operator StreamRef() const {
+    return StreamRef(state_.get());
+  }  // NOLINT(google-explicit-constructor)
 
  private:
   std::unique_ptr<detail::StreamState> state_;

@@ -1,4 +1,5 @@
-// Failures. Every message says what failed, where, on which rank when ranks matter, and what to do about it.
+// Failures. Every message says what failed, where, on which rank when ranks matter, and what to do
+// about it.
 #pragma once
 
 #include <stdexcept>
@@ -12,7 +13,8 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// A request that cannot be met as stated: a flag, a shape, a file, a configuration. Programs exit with code 2.
+/// A request that cannot be met as stated: a flag, a shape, a file, a configuration. Programs exit
+/// with code 2.
 class InvalidArgument : public Error {
  public:
   using Error::Error;
@@ -30,7 +32,8 @@ class CommunicationError : public Error {
   using Error::Error;
 };
 
-/// A checkpoint or weights file that is truncated, altered or of another format; the message names the tensor.
+/// A checkpoint or weights file that is truncated, altered or of another format; the message names
+/// the tensor.
 class CorruptCheckpoint : public InvalidArgument {
  public:
   using InvalidArgument::InvalidArgument;

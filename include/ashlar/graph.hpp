@@ -38,7 +38,8 @@ class Attributes {
  public:
   using Attribute = std::variant<std::int64_t, double, Shape>;
   Attributes() = default;
-  Attributes(std::initializer_list<std::pair<std::string_view, Attribute>> entries) : entries_(entries) {}
+  Attributes(std::initializer_list<std::pair<std::string_view, Attribute>> entries)
+      : entries_(entries) {}
 
   /// @throws Error when there is none of that name and kind.
   std::int64_t integer(std::string_view name) const;
@@ -71,19 +72,19 @@ enum class InputKind : std::uint8_t { none, data, parameter, state };
 
 struct ValueInfo {
   TensorType type;
-  Shape strides;                 // elements
-  int producer = -1;             // index of the node, -1 for inputs
+  Shape strides;      // elements
+  int producer = -1;  // index of the node, -1 for inputs
   Category category = Category::activation;
   InputKind input = InputKind::none;
-  int parameter = -1;            // InputKind::parameter: index into Graph::parameters
-  std::string name;              // inputs, outputs and parameters; else empty
+  int parameter = -1;  // InputKind::parameter: index into Graph::parameters
+  std::string name;    // inputs, outputs and parameters; else empty
 };
 
 /// Nodes in topological order. Plain data; a Graph owns nothing but its tables.
 struct Graph {
   std::vector<ValueInfo> values;
   std::vector<Node> nodes;
-  std::vector<ValueId> inputs;   // data, parameters and states
+  std::vector<ValueId> inputs;  // data, parameters and states
   std::vector<std::pair<std::string, ValueId>> outputs;
   std::vector<Parameter> parameters;
   std::vector<std::string> units;
@@ -96,8 +97,8 @@ struct Graph {
 
 class Tracer;
 
-/// Symbolic handle of a value under construction. An empty handle stands for "absent" (an optional input, a zero
-/// cotangent). Valid while its Tracer lives.
+/// Symbolic handle of a value under construction. An empty handle stands for "absent" (an optional
+/// input, a zero cotangent). Valid while its Tracer lives.
 class Value {
  public:
   Value() = default;
@@ -123,15 +124,19 @@ class Tracer {
   explicit Tracer(Graph graph) : graph_(std::move(graph)) {}
 
   /// A per-step input, for example tokens.
-  Value input(std::string name, DType dtype, const Shape& shape, Category category = Category::input);
-  /// A trainable (or frozen) parameter of the current unit. The same name again gives the same value (tied weights).
+  Value input(std::string name, DType dtype, const Shape& shape,
+              Category category = Category::input);
+  /// A trainable (or frozen) parameter of the current unit. The same name again gives the same
+  /// value (tied weights).
   Value parameter(Parameter declaration);
   /// A value that outlives the step and is updated in place by nodes whose op must reuse it.
   Value state(std::string name, DType dtype, const Shape& shape, Category category);
   void output(std::string name, Value value);
 
-  /// Appends a node; the op's shape rule types the outputs. @throws InvalidArgument naming op and shapes on a mismatch.
-  std::vector<Value> apply(const OpDef& op, std::span<const Value> inputs, Attributes attributes = {},
+  /// Appends a node; the op's shape rule types the outputs. @throws InvalidArgument naming op and
+  /// shapes on a mismatch.
+  std::vector<Value> apply(const OpDef& op, std::span<const Value> inputs,
+                           Attributes attributes = {},
                            std::source_location where = std::source_location::current());
   Value apply1(const OpDef& op, std::initializer_list<Value> inputs, Attributes attributes = {},
                std::source_location where = std::source_location::current());
@@ -140,7 +145,8 @@ class Tracer {
   class UnitScope;
   UnitScope unit(std::string_view name);
 
-  /// A number that differs between nodes and is the same for the same model: keys the random numbers of an op.
+  /// A number that differs between nodes and is the same for the same model: keys the random
+  /// numbers of an op.
   std::int64_t next_key() { return next_key_++; }
 
   Graph& graph() { return graph_; }
@@ -162,7 +168,9 @@ class Tracer {
 
 class Tracer::UnitScope {
  public:
-  UnitScope(Tracer& tracer, int unit) : tracer_(tracer), previous_(tracer.current_unit()) { tracer.set_unit(unit); }
+  UnitScope(Tracer& tracer, int unit) : tracer_(tracer), previous_(tracer.current_unit()) {
+    tracer.set_unit(unit);
+  }
   ~UnitScope() { tracer_.set_unit(previous_); }
   UnitScope(const UnitScope&) = delete;
   UnitScope& operator=(const UnitScope&) = delete;
@@ -172,7 +180,8 @@ class Tracer::UnitScope {
   int previous_;
 };
 
-/// Throws unless the graph is well formed: topological order, types, strides, in-place updates after the last reader.
+/// Throws unless the graph is well formed: topological order, types, strides, in-place updates
+/// after the last reader.
 void validate(const Graph& graph);
 
 /// One line per value and node, for --dump-passes and for hashing.

@@ -22,19 +22,21 @@ constexpr std::int64_t align_up(std::int64_t bytes, std::int64_t alignment = kAl
   return (bytes + alignment - 1) / alignment * alignment;
 }
 
-/// Allocates and frees bytes in the order of a stream: memory freed on a stream may be handed out again to work that
-/// comes later on that stream. Thread-safe. Contents are unspecified.
+/// Allocates and frees bytes in the order of a stream: memory freed on a stream may be handed out
+/// again to work that comes later on that stream. Thread-safe. Contents are unspecified.
 class MemoryResource {
  public:
   virtual ~MemoryResource() = default;
 
-  /// @param bytes at least 0; 0 gives a unique non-null pointer. @param category for statistics and error messages.
+  /// @param bytes at least 0; 0 gives a unique non-null pointer. @param category for statistics and
+  /// error messages.
   /// @throws OutOfMemory; the resource is then as it was.
   void* allocate(std::int64_t bytes, Category category, StreamRef stream = {}) {
     return do_allocate(bytes, category, stream);
   }
   /// @param bytes, category as given to allocate. Never throws.
-  void deallocate(void* pointer, std::int64_t bytes, Category category, StreamRef stream = {}) noexcept {
+  void deallocate(void* pointer, std::int64_t bytes, Category category,
+                  StreamRef stream = {}) noexcept {
     do_deallocate(pointer, bytes, category, stream);
   }
 
@@ -45,14 +47,17 @@ class MemoryResource {
 
  private:
   virtual void* do_allocate(std::int64_t bytes, Category category, StreamRef stream) = 0;
-  virtual void do_deallocate(void* pointer, std::int64_t bytes, Category category, StreamRef stream) noexcept = 0;
+  virtual void do_deallocate(void* pointer, std::int64_t bytes, Category category,
+                             StreamRef stream) noexcept = 0;
 };
 
-/// The host's memory, page-aligned with huge pages advised for large blocks. Process-wide and stateless.
+/// The host's memory, page-aligned with huge pages advised for large blocks. Process-wide and
+/// stateless.
 MemoryResource& host_memory();
 
-/// Serves from one block taken upstream at construction, front to back; freeing the last allocation rewinds, freeing
-/// anything else is remembered until the arena is empty. Work that frees on a stream ends before the arena does.
+/// Serves from one block taken upstream at construction, front to back; freeing the last allocation
+/// rewinds, freeing anything else is remembered until the arena is empty. Work that frees on a
+/// stream ends before the arena does.
 class ArenaResource final : public MemoryResource {
  public:
   ArenaResource(MemoryResource& upstream, std::int64_t bytes, Category category);
@@ -65,7 +70,8 @@ class ArenaResource final : public MemoryResource {
 
  private:
   void* do_allocate(std::int64_t bytes, Category category, StreamRef stream) override;
-  void do_deallocate(void* pointer, std::int64_t bytes, Category category, StreamRef stream) noexcept override;
+  void do_deallocate(void* pointer, std::int64_t bytes, Category category,
+                     StreamRef stream) noexcept override;
   void release(std::byte* pointer, std::int64_t bytes, Category category) noexcept;
 
   MemoryResource& upstream_;
@@ -81,11 +87,13 @@ class ArenaResource final : public MemoryResource {
 /// Refuses requests that would take the live bytes over a limit.
 class LimitAdaptor final : public MemoryResource {
  public:
-  LimitAdaptor(MemoryResource& upstream, std::int64_t limit_bytes) : upstream_(upstream), limit_(limit_bytes) {}
+  LimitAdaptor(MemoryResource& upstream, std::int64_t limit_bytes)
+      : upstream_(upstream), limit_(limit_bytes) {}
 
  private:
   void* do_allocate(std::int64_t bytes, Category category, StreamRef stream) override;
-  void do_deallocate(void* pointer, std::int64_t bytes, Category category, StreamRef stream) noexcept override;
+  void do_deallocate(void* pointer, std::int64_t bytes, Category category,
+                     StreamRef stream) noexcept override;
 
   MemoryResource& upstream_;
   std::int64_t limit_;
@@ -107,7 +115,8 @@ class StatisticsAdaptor final : public MemoryResource {
 
  private:
   void* do_allocate(std::int64_t bytes, Category category, StreamRef stream) override;
-  void do_deallocate(void* pointer, std::int64_t bytes, Category category, StreamRef stream) noexcept override;
+  void do_deallocate(void* pointer, std::int64_t bytes, Category category,
+                     StreamRef stream) noexcept override;
 
   MemoryResource& upstream_;
   mutable std::mutex mutex_;
@@ -124,8 +133,8 @@ std::string describe(const PerCategory<std::int64_t>& bytes);
 /// "1.50 GiB", "64 B".
 std::string format_bytes(std::int64_t bytes);
 
-/// Bytes of "123", "64 B", "4KiB", "1.5MiB" or "2 GiB": a non-negative number, rounded to whole bytes, and a binary unit
-/// up to EiB. @throws InvalidArgument quoting the text.
+/// Bytes of "123", "64 B", "4KiB", "1.5MiB" or "2 GiB": a non-negative number, rounded to whole
+/// bytes, and a binary unit up to EiB. @throws InvalidArgument quoting the text.
 std::int64_t parse_bytes(std::string_view text);
 
 }  // namespace ashlar

@@ -1,5 +1,5 @@
-// An operation is one row: how it types its outputs, how it is differentiated, what it may overwrite, what it costs and
-// the kernel that runs it. Adding an op is adding a row.
+// An operation is one row: how it types its outputs, how it is differentiated, what it may
+// overwrite, what it costs and the kernel that runs it. Adding an op is adding a row.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ namespace ashlar {
 class Communicator;
 class ThreadPool;
 
-/// The machine that kernels are chosen for. Part of what compilation depends on: equal backends plan equal bytes.
+/// The machine that kernels are chosen for. Part of what compilation depends on: equal backends
+/// plan equal bytes.
 struct Backend {
   std::string cpu;  // "zen5", "sapphire_rapids", ...: key of the kernel table
   int threads = 1;  // per rank
@@ -35,15 +36,16 @@ struct RunContext {
   ThreadPool* pool = nullptr;
   Communicator* communicator = nullptr;
   std::uint64_t seed = 0;
-  std::int64_t step = 1;            // 1 for the first
-  std::int64_t micro_batch = 0;     // 0 .. K-1
-  std::int64_t micro_batches = 1;   // K
-  std::int64_t first_sample = 0;    // global index, within the micro-batch, of this rank's first sample
+  std::int64_t step = 1;           // 1 for the first
+  std::int64_t micro_batch = 0;    // 0 .. K-1
+  std::int64_t micro_batches = 1;  // K
+  std::int64_t first_sample =
+      0;  // global index, within the micro-batch, of this rank's first sample
   double learning_rate = 0;
 };
 
-/// One call of a kernel. Absent inputs have data == nullptr. `workspace` has workspace() bytes. `plan` is what prepare()
-/// returned for this node, or null.
+/// One call of a kernel. Absent inputs have data == nullptr. `workspace` has workspace() bytes.
+/// `plan` is what prepare() returned for this node, or null.
 struct KernelArguments {
   const RunContext& context;
   const Attributes& attributes;
@@ -53,9 +55,10 @@ struct KernelArguments {
   const void* plan = nullptr;
 };
 
-/// What a vjp rule sees: values of one node in the graph that is being extended. `cotangents` has one entry per output,
-/// empty where nothing flows back; `needed[i]` tells whether input i wants a cotangent; `gradient_dtypes[i]` is the type
-/// that input i's cotangent is computed in (a parameter's may be wider than the parameter).
+/// What a vjp rule sees: values of one node in the graph that is being extended. `cotangents` has
+/// one entry per output, empty where nothing flows back; `needed[i]` tells whether input i wants a
+/// cotangent; `gradient_dtypes[i]` is the type that input i's cotangent is computed in (a
+/// parameter's may be wider than the parameter).
 struct VjpArguments {
   Tracer& tracer;
   const Attributes& attributes;
@@ -85,14 +88,18 @@ struct ViewLayout {
 struct OpDef {
   std::string_view name;
   /// Types of the outputs. @throws InvalidArgument.
-  std::vector<TensorType> (*shape)(std::span<const TensorType> inputs, const Attributes& attributes) = nullptr;
-  /// Cotangents of the inputs, one per input, empty where not needed or zero. Null: not differentiable.
+  std::vector<TensorType> (*shape)(std::span<const TensorType> inputs,
+                                   const Attributes& attributes) = nullptr;
+  /// Cotangents of the inputs, one per input, empty where not needed or zero. Null: not
+  /// differentiable.
   std::vector<Value> (*vjp)(const VjpArguments&) = nullptr;
-  /// Not null: the only output is a view of input 0 and the node runs nothing. Nothing where the input's strides forbid
-  /// a view.
-  std::optional<ViewLayout> (*view)(const TensorType& input, const Shape& strides, const TensorType& output,
+  /// Not null: the only output is a view of input 0 and the node runs nothing. Nothing where the
+  /// input's strides forbid a view.
+  std::optional<ViewLayout> (*view)(const TensorType& input, const Shape& strides,
+                                    const TensorType& output,
                                     const Attributes& attributes) = nullptr;
-  /// Inputs whose memory output 0 may take over when they die here (same bytes, element-wise access).
+  /// Inputs whose memory output 0 may take over when they die here (same bytes, element-wise
+  /// access).
   std::vector<int> may_reuse = {};
   /// (output, input) pairs that are the same memory: in-place updates.
   std::vector<std::pair<int, int>> must_reuse = {};
@@ -105,7 +112,8 @@ struct OpDef {
   std::shared_ptr<const void> (*prepare)(const OpShapes&, const Backend&) = nullptr;
   /// The kernel. Null for views.
   void (*run)(const KernelArguments&) = nullptr;
-  /// Inputs that the kernel reads through their strides; all others are contiguous (trace copies them if they are not).
+  /// Inputs that the kernel reads through their strides; all others are contiguous (trace copies
+  /// them if they are not).
   std::vector<int> strided_inputs = {};
 };
 

@@ -1,5 +1,6 @@
-// The operations that model code is written with. Each function appends one node (views append a node that runs
-// nothing); shapes are noted beside the arguments, B batch, T positions, C channels, H heads, V vocabulary.
+// The operations that model code is written with. Each function appends one node (views append a
+// node that runs nothing); shapes are noted beside the arguments, B batch, T positions, C channels,
+// H heads, V vocabulary.
 #pragma once
 
 #include <cstdint>
@@ -18,35 +19,41 @@ struct MatmulOptions {
   bool transpose_b = false;
   DType dtype = DType::u8;  // of the result; u8: as the inputs
 };
-/// a (..., m, k) x b (..., k, n) -> (..., m, n); b may lack the leading axes. Transposed operands are given as (k, m), (n, k).
+/// a (..., m, k) x b (..., k, n) -> (..., m, n); b may lack the leading axes. Transposed operands
+/// are given as (k, m), (n, k).
 Value matmul(Value a, Value b, MatmulOptions options = {}, Where where = Where::current());
 /// x (..., K) x weight (K, N) + bias (N) -> (..., N). The bias may be absent.
 Value linear(Value x, Value weight, Value bias, Where where = Where::current());
 /// gelu(linear(x, weight, bias)), the activation applied while the product is in cache.
 Value linear_gelu(Value x, Value weight, Value bias, Where where = Where::current());
-/// Mean over the tokens of -log softmax(x weight^T)[target]: x (..., C), weight (V, C), targets i32 (...) -> f32 scalar.
-/// Runs in chunks of rows: whole logits never exist. A target below 0 is ignored and does not count.
+/// Mean over the tokens of -log softmax(x weight^T)[target]: x (..., C), weight (V, C), targets i32
+/// (...) -> f32 scalar. Runs in chunks of rows: whole logits never exist. A target below 0 is
+/// ignored and does not count.
 Value linear_cross_entropy(Value x, Value weight, Value targets, Where where = Where::current());
 
 // Transformer.
 /// gelu, tanh approximation (Hendrycks and Gimpel, arXiv:1606.08415, section 2).
 Value gelu(Value x, Where where = Where::current());
 /// Normalises the last axis (Ba et al., arXiv:1607.06450): x (..., C), weight (C), bias (C).
-Value layer_norm(Value x, Value weight, Value bias, double epsilon = 1e-5, Where where = Where::current());
+Value layer_norm(Value x, Value weight, Value bias, double epsilon = 1e-5,
+                 Where where = Where::current());
 /// (sum, layer_norm(sum)) of sum = x + residual in one pass over memory.
-std::pair<Value, Value> add_layer_norm(Value x, Value residual, Value weight, Value bias, double epsilon = 1e-5,
-                                       Where where = Where::current());
-/// Causal attention (Dao et al., arXiv:2205.14135: the T x T matrix is never stored): qkv (B, T, 3C) holds queries, keys
-/// and values side by side, heads inside each -> (B, T, C).
+std::pair<Value, Value> add_layer_norm(Value x, Value residual, Value weight, Value bias,
+                                       double epsilon = 1e-5, Where where = Where::current());
+/// Causal attention (Dao et al., arXiv:2205.14135: the T x T matrix is never stored): qkv (B, T,
+/// 3C) holds queries, keys and values side by side, heads inside each -> (B, T, C).
 Value causal_attention(Value qkv, int heads, Where where = Where::current());
-/// token_table (V, C) rows of tokens i32 (B, T), plus position_table (P, C) rows 0..T-1 (may be absent) -> (B, T, C).
-/// The gradient is summed per row in token order: deterministic.
-Value embedding(Value tokens, Value token_table, Value position_table, Where where = Where::current());
-/// Zeroes elements with the given probability and scales the rest by 1 / (1 - probability). The first axis is the sample
-/// axis; random numbers are a function of (seed, step, micro-batch, op, global sample, element). 0 returns x itself.
+/// token_table (V, C) rows of tokens i32 (B, T), plus position_table (P, C) rows 0..T-1 (may be
+/// absent) -> (B, T, C). The gradient is summed per row in token order: deterministic.
+Value embedding(Value tokens, Value token_table, Value position_table,
+                Where where = Where::current());
+/// Zeroes elements with the given probability and scales the rest by 1 / (1 - probability). The
+/// first axis is the sample axis; random numbers are a function of (seed, step, micro-batch, op,
+/// global sample, element). 0 returns x itself.
 Value dropout(Value x, double probability, Where where = Where::current());
 Value softmax(Value x, Where where = Where::current());  // over the last axis
-/// logits (..., V), targets i32 (...) -> mean over tokens, f32 (f64 for f64 logits). Targets below 0 are ignored.
+/// logits (..., V), targets i32 (...) -> mean over tokens, f32 (f64 for f64 logits). Targets below
+/// 0 are ignored.
 Value cross_entropy(Value logits, Value targets, Where where = Where::current());
 
 // Element-wise, with broadcasting of either side.
@@ -58,14 +65,17 @@ Value scale(Value x, double factor, Where where = Where::current());
 Value exp(Value x, Where where = Where::current());
 Value log(Value x, Where where = Where::current());
 Value tanh(Value x, Where where = Where::current());
-Value cast(Value x, DType dtype, Where where = Where::current());  // x itself when it has the type already
+Value cast(Value x, DType dtype,
+           Where where = Where::current());  // x itself when it has the type already
 /// All elements equal `value`.
-Value constant(Tracer& tracer, double value, DType dtype, const Shape& shape, Where where = Where::current());
+Value constant(Tracer& tracer, double value, DType dtype, const Shape& shape,
+               Where where = Where::current());
 
 // Views (no copy) and layout.
 Value reshape(Value x, const Shape& shape, Where where = Where::current());
 Value transpose(Value x, int axis_a, int axis_b, Where where = Where::current());
-Value slice(Value x, int axis, std::int64_t begin, std::int64_t end, Where where = Where::current());
+Value slice(Value x, int axis, std::int64_t begin, std::int64_t end,
+            Where where = Where::current());
 Value broadcast_to(Value x, const Shape& shape, Where where = Where::current());
 Value contiguous(Value x, Where where = Where::current());  // a copy unless x is contiguous already
 

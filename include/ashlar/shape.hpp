@@ -24,13 +24,17 @@ class Shape {
   std::int64_t& operator[](int axis) { return extents_[index(axis)]; }
   /// Product of the extents; 1 for a scalar.
   std::int64_t elements() const;
-  std::span<const std::int64_t> extents() const { return {extents_.data(), static_cast<std::size_t>(rank_)}; }
+  std::span<const std::int64_t> extents() const {
+    return {extents_.data(), static_cast<std::size_t>(rank_)};
+  }
   const std::int64_t* begin() const { return extents_.data(); }
   const std::int64_t* end() const { return extents_.data() + rank_; }
   bool operator==(const Shape& other) const;
 
  private:
-  std::size_t index(int axis) const { return static_cast<std::size_t>(axis < 0 ? axis + rank_ : axis); }
+  std::size_t index(int axis) const {
+    return static_cast<std::size_t>(axis < 0 ? axis + rank_ : axis);
+  }
 
   std::array<std::int64_t, kMaxRank> extents_{};
   int rank_ = 0;

@@ -1,5 +1,5 @@
-// How parameters become flats, and flats become shards: the layout that both front doors, the checkpoints and the
-// reports share.
+// How parameters become flats, and flats become shards: the layout that both front doors, the
+// checkpoints and the reports share.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,8 @@ struct Parameter {
 /// Flats start parameters at multiples of this many elements, and shards are multiples of it.
 inline constexpr std::int64_t kFlatAlignment = 32;
 
-/// The parameters of one (unit, dtype, trainable), end to end, padded to world size x kFlatAlignment elements.
+/// The parameters of one (unit, dtype, trainable), end to end, padded to world size x
+/// kFlatAlignment elements.
 struct Flat {
   struct Entry {
     int parameter = 0;       // index into FlatLayout::parameters()
@@ -47,7 +48,7 @@ struct Flat {
   std::vector<Entry> entries;
   std::int64_t elements = 0;  // sum of the entries' sizes, without any padding
   std::int64_t padded = 0;    // world size x shard
-  std::int64_t shard = 0;     // elements that each rank owns: rank r has [r x shard, (r + 1) x shard)
+  std::int64_t shard = 0;  // elements that each rank owns: rank r has [r x shard, (r + 1) x shard)
 };
 
 /// Offsets of every parameter for a number of ranks. A pure function of (parameters, units, ranks).
@@ -76,11 +77,13 @@ class FlatLayout {
 
 /// What is sharded and how it travels.
 struct ZeroConfig {
-  int stage = 3;                                  // 0: nothing, 1: optimizer state, 2: + gradients, 3: + parameters
-  std::int64_t bucket_bytes = 25 << 20;           // gradients are reduced in runs of whole units of about this size
-  int prefetch = 1;                               // units gathered ahead of use at stage 3; 0 gathers on demand
-  bool overlap = true;                            // reductions and prefetched gathers run beside compute
-  bool reshard_after_forward = true;              // stage 3: drop gathered parameters between forward and backward
+  int stage = 3;  // 0: nothing, 1: optimizer state, 2: + gradients, 3: + parameters
+  std::int64_t bucket_bytes =
+      25 << 20;         // gradients are reduced in runs of whole units of about this size
+  int prefetch = 1;     // units gathered ahead of use at stage 3; 0 gathers on demand
+  bool overlap = true;  // reductions and prefetched gathers run beside compute
+  bool reshard_after_forward =
+      true;  // stage 3: drop gathered parameters between forward and backward
 };
 
 /// Which types hold what. Masters and optimizer states are f32.

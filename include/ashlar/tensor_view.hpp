@@ -19,7 +19,10 @@ struct TensorView {
   TensorView() = default;
   /// A contiguous view.
   TensorView(void* memory, DType type, const Shape& extents)
-      : data(static_cast<std::byte*>(memory)), dtype(type), shape(extents), strides(contiguous_strides(extents)) {}
+      : data(static_cast<std::byte*>(memory)),
+        dtype(type),
+        shape(extents),
+        strides(contiguous_strides(extents)) {}
   TensorView(void* memory, DType type, const Shape& extents, const Shape& steps)
       : data(static_cast<std::byte*>(memory)), dtype(type), shape(extents), strides(steps) {}
 
