@@ -36,7 +36,7 @@ inline constexpr ValueId kNoValue = -1;
 /// Constants of a node by name, in the order given. Names are string literals.
 class Attributes {
  public:
-  using Attribute = std::variant<std::int64_t, double, Shape>;
+  using Attribute = std::variant<std::int64_t, double, Shape, std::vector<std::int64_t>>;
   Attributes() = default;
   Attributes(std::initializer_list<std::pair<std::string_view, Attribute>> entries)
       : entries_(entries) {}
@@ -45,6 +45,7 @@ class Attributes {
   std::int64_t integer(std::string_view name) const;
   double number(std::string_view name) const;
   const Shape& shape(std::string_view name) const;
+  const std::vector<std::int64_t>& list(std::string_view name) const;
   bool has(std::string_view name) const;
   void set(std::string_view name, Attribute value);
   std::span<const std::pair<std::string_view, Attribute>> entries() const { return entries_; }

@@ -10,11 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "ashlar/communicator.hpp"
 #include "ashlar/graph.hpp"
 
 namespace ashlar {
 
-class Communicator;
 class ThreadPool;
 
 /// The machine that kernels are chosen for. Part of what compilation depends on: equal backends
@@ -80,8 +80,9 @@ struct Cost {
 
 /// Where a view lies in its input.
 struct ViewLayout {
-  std::int64_t offset = 0;  // elements
-  Shape strides;            // elements
+  std::int64_t offset = 0;       // elements
+  std::int64_t rank_stride = 0;  // elements: rank r's view begins at offset + r x rank_stride
+  Shape strides;                 // elements
 };
 
 /// One row of the table. Members that an op does not have stay empty.
@@ -101,8 +102,12 @@ struct OpDef {
   /// Inputs whose memory output 0 may take over when they die here (same bytes, element-wise
   /// access).
   std::vector<int> may_reuse = {};
-  /// (output, input) pairs that are the same memory: in-place updates.
-  std::vector<std::pair<int, int>> must_reuse = {};
+  /// (output, input) pairs that are the same memory, for a node of that many inputs: in-place
+  /// updates.
+  std::vector<std::pair<int, int>> (*must_reuse)(std::size_t inputs) = nullptr;
+  /// Where input i is to lie inside output 0, in elements; nothing where it stays apart. The
+  /// planner places what it can; the kernel copies what is not in place already.
+  std::optional<std::int64_t> (*place)(std::size_t input, const Attributes& attributes) = nullptr;
   /// Scratch bytes of one run.
   std::int64_t (*workspace)(const OpShapes&, const Backend&) = nullptr;
   Cost (*cost)(const OpShapes&) = nullptr;
@@ -110,11 +115,17 @@ struct OpDef {
   bool recompute = true;
   /// Made once per node when a step is compiled: library primitives and the like.
   std::shared_ptr<const void> (*prepare)(const OpShapes&, const Backend&) = nullptr;
-  /// The kernel. Null for views.
+  /// The kernel. Null for views and collectives.
   void (*run)(const KernelArguments&) = nullptr;
+  /// Collectives: begins the operation; its inputs and outputs are in use until the Work has been
+  /// waited for. Big inputs live in the communicator's window.
+  Work (*start)(const KernelArguments&) = nullptr;
   /// Inputs that the kernel reads through their strides; all others are contiguous (trace copies
   /// them if they are not).
   std::vector<int> strided_inputs = {};
 };
+
+/// The (output, input) pairs of a node that share memory by its op's rule, absent inputs left out.
+std::vector<std::pair<int, int>> in_place_pairs(const Node& node);
 
 }  // namespace ashlar

@@ -63,8 +63,10 @@ class Evaluation {
     const ValueInfo& out = graph_[node.outputs[0]];
     const auto layout =
         node.op->view(graph_[node.inputs[0]].type, input.strides, out.type, node.attributes);
-    views_[index(node.outputs[0])] = {input.data + layout->offset * size_of(out.type.dtype),
-                                      out.type.dtype, out.type.shape, layout->strides};
+    const int rank = context_.communicator == nullptr ? 0 : context_.communicator->rank();
+    views_[index(node.outputs[0])] = {
+        input.data + (layout->offset + rank * layout->rank_stride) * size_of(out.type.dtype),
+        out.type.dtype, out.type.shape, layout->strides};
     owners_[index(node.outputs[0])] = owners_[index(node.inputs[0])];
   }
 
@@ -78,7 +80,7 @@ class Evaluation {
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       const ValueId id = node.outputs[i];
       int reused = -1;
-      for (const auto& [output, input] : node.op->must_reuse) {
+      for (const auto& [output, input] : in_place_pairs(node)) {
         if (output == static_cast<int>(i)) reused = input;
       }
       if (reused >= 0) {

@@ -29,6 +29,8 @@ const T& get(const Attributes& attributes, std::string_view name) {
 std::string to_string(const Attributes::Attribute& value) {
   if (const auto* integer = std::get_if<std::int64_t>(&value)) return fmt::format("{}", *integer);
   if (const auto* number = std::get_if<double>(&value)) return fmt::format("{}", *number);
+  if (const auto* list = std::get_if<std::vector<std::int64_t>>(&value))
+    return fmt::format("[{}]", fmt::join(*list, " "));
   return ashlar::to_string(std::get<Shape>(value));
 }
 
@@ -48,6 +50,9 @@ std::int64_t Attributes::integer(std::string_view name) const {
 }
 double Attributes::number(std::string_view name) const { return get<double>(*this, name); }
 const Shape& Attributes::shape(std::string_view name) const { return get<Shape>(*this, name); }
+const std::vector<std::int64_t>& Attributes::list(std::string_view name) const {
+  return get<std::vector<std::int64_t>>(*this, name);
+}
 bool Attributes::has(std::string_view name) const { return find(*this, name) != nullptr; }
 
 void Attributes::set(std::string_view name, Attribute value) {
@@ -70,6 +75,15 @@ ValueId Graph::output(std::string_view name) const {
   const auto found = std::find_if(outputs.begin(), outputs.end(),
                                   [&](const auto& entry) { return entry.first == name; });
   return found == outputs.end() ? kNoValue : found->second;
+}
+
+std::vector<std::pair<int, int>> in_place_pairs(const Node& node) {
+  if (node.op->must_reuse == nullptr) return {};
+  auto pairs = node.op->must_reuse(node.inputs.size());
+  std::erase_if(pairs, [&](const auto& pair) {
+    return node.inputs[static_cast<std::size_t>(pair.second)] == kNoValue;
+  });
+  return pairs;
 }
 
 std::string to_string(const Graph& graph) {

@@ -109,9 +109,11 @@ std::vector<Value> Tracer::apply(const OpDef& op, std::span<const Value> inputs,
   } else {
     for (TensorType& type : results)
       node.outputs.push_back(add_value(std::move(type), Category::activation));
-    for (const auto& [output, input] : op.must_reuse) {
-      graph_[node.outputs[static_cast<std::size_t>(output)]].category =
-          graph_[node.inputs[static_cast<std::size_t>(input)]].category;
+    for (const auto& [output, input] : in_place_pairs(node)) {
+      ValueInfo& updated = graph_[node.outputs[static_cast<std::size_t>(output)]];
+      const ValueInfo& old = graph_[node.inputs[static_cast<std::size_t>(input)]];
+      updated.category = old.category;
+      updated.strides = old.strides;
     }
   }
   std::vector<Value> values;
