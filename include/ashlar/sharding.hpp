@@ -27,7 +27,7 @@ struct Parameter {
   int unit = 0;           // index into the model's units
   bool trainable = true;  // frozen parameters have no gradient and no optimizer state
   bool decay = true;      // weight decay applies
-  Initializer initializer;
+  Initializer initializer = {};
 };
 
 /// Flats start parameters at multiples of this many elements, and shards are multiples of it.
