@@ -1,0 +1,199 @@
+#include "graph/executor.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "ashlar/error.hpp"
+
+namespace ashlar {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::size_t index(int i) { return static_cast<std::size_t>(i); }
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
+                   Communicator& communicator, ThreadPool& pool)
+    : program_(program),
+      bases_(bases),
+      communicator_(communicator),
+      pool_(pool),
+      work_(program.graph.nodes.size()),
+      uses_(program.storage.buffers.size()),
+      live_(program.storage.buffers.size()) {
+#ifdef NDEBUG
+  poison = false;
+#else
+  poison = true;
+#endif
+  for (int i = 0; i < static_cast<int>(program.steps.size()); ++i) {
+    const Step& step = program.steps[index(i)];
+    const Node& node = program.graph.nodes[index(step.node)];
+    Bound bound;
+    for (const Operand& operand : step.inputs) bound.inputs.push_back(bind(operand));
+    for (const Operand& operand : step.outputs) bound.outputs.push_back(bind(operand));
+    if (step.workspace.present) {
+      bound.workspace = bind(step.workspace).data;
+      bound.workspace_bytes = step.workspace.type.bytes();
+    }
+    const auto touch = [&](ValueId id) {
+      if (id != kNoValue) bound.touched.push_back(program.storage.places[index(id)].buffer);
+    };
+    for (const ValueId id : node.inputs) touch(id);
+    if (node.op->view == nullptr) {
+      for (const ValueId id : node.outputs) touch(id);
+    }
+    for (const auto& [buffer, offset] : program.placed) {
+      if (buffer.last == i + 1)
+        bound.dying.emplace_back(bases[buffer.window ? 3 : 2] + offset, buffer.bytes);
+    }
+    bound_.push_back(std::move(bound));
+  }
+}
+
+TensorView Executor::bind(const Operand& operand) const {
+  if (!operand.present) return {};
+  return {bases_[index(static_cast<int>(operand.space))] + operand.offset +
+              communicator_.rank() * operand.rank_stride,
+          operand.type.dtype, operand.type.shape, operand.strides};
+}
+
+TensorView Executor::input(const std::string& name) const {
+  const auto found = program_.inputs.find(name);
+  if (found == program_.inputs.end())
+    throw InvalidArgument(fmt::format("the program has no input '{}'", name));
+  return bind(found->second);
+}
+
+TensorView Executor::output(const std::string& name) const {
+  const auto found = program_.outputs.find(name);
+  if (found == program_.outputs.end())
+    throw InvalidArgument(fmt::format("the program has no output '{}'", name));
+  return bind(found->second);
+}
+
+RunTimes Executor::run(RunContext context, const std::function<void(std::int64_t)>& load) {
+  context.communicator = &communicator_;
+  context.pool = &pool_;
+  times_ = {};
+  in_use_ = peak_ = at_peak_ = {};
+  peak_load_ = 0;
+  std::fill(live_.begin(), live_.end(), false);
+  const int end = static_cast<int>(program_.steps.size());
+  count_uses(0, end);
+  run_section(0, program_.body_first, context);
+  for (context.micro_batch = 0; context.micro_batch < context.micro_batches;
+       ++context.micro_batch) {
+    if (context.micro_batch > 0) count_uses(program_.body_first, end);
+    load(context.micro_batch);
+    for (const ValueId id : program_.graph.inputs) {
+      if (program_.graph[id].input == InputKind::data)
+        begin_use(program_.storage.places[index(id)].buffer);
+    }
+    run_section(program_.body_first, program_.body_last, context);
+  }
+  --context.micro_batch;
+  run_section(program_.body_last, end, context);
+  return times_;
+}
+
+void Executor::run_section(int first, int last, RunContext& context) {
+  for (int i = first; i < last; ++i) {
+    const Node& node = program_.graph.nodes[index(program_.steps[index(i)].node)];
+    const auto start = Clock::now();
+    execute(i, context);
+    const double seconds = seconds_since(start);
+    if (program_.steps[index(i)].kind == Instruction::Kind::wait) {
+      times_.exposed += seconds;
+    } else if (node.section == Section::update) {
+      times_.update += seconds;
+    } else {
+      (node.backward ? times_.backward : times_.forward) += seconds;
+    }
+  }
+}
+
+void Executor::execute(int i, const RunContext& context) {
+  const Step& step = program_.steps[index(i)];
+  const Node& node = program_.graph.nodes[index(step.node)];
+  const Bound& bound = bound_[index(i)];
+  begin_use(bound);
+  const KernelArguments arguments{context,       node.attributes, bound.inputs,
+                                  bound.outputs, bound.workspace, step.plan.get()};
+  if (step.kind == Instruction::Kind::wait) {
+    work_[index(step.node)].wait();
+    work_[index(step.node)] = {};
+  } else {
+    if (on_event) on_event({step.kind, step.node, context.micro_batch});
+    if (step.kind == Instruction::Kind::start) {
+      work_[index(step.node)] = node.op->start(arguments);
+    } else if (node.op->run != nullptr) {
+      node.op->run(arguments);
+    }
+  }
+  if (on_event && step.kind == Instruction::Kind::wait)
+    on_event({step.kind, step.node, context.micro_batch});
+  end_use(i, bound);
+  if (!poison) return;
+  for (const auto& [bytes, count] : bound.dying)
+    std::memset(bytes, 0xff, static_cast<std::size_t>(count));
+}
+
+void Executor::count_uses(int first, int last) {
+  std::vector<int>& uses = uses_;
+  for (int i = first; i < last; ++i) {
+    for (const int buffer : bound_[index(i)].touched) uses[index(buffer)] = 0;
+  }
+  for (int i = first; i < last; ++i) {
+    for (const int buffer : bound_[index(i)].touched) {
+      ++uses[index(buffer)];
+      if (live_[index(buffer)] && i >= program_.body_first) {
+        live_[index(buffer)] = false;
+        const StorageBuffer& info = program_.storage.buffers[index(buffer)];
+        in_use_[static_cast<std::size_t>(info.category)] -= info.bytes;
+      }
+    }
+  }
+}
+
+void Executor::begin_use(const Bound& bound) {
+  for (const int buffer : bound.touched) {
+    const StorageBuffer& info = program_.storage.buffers[index(buffer)];
+    if (live_[index(buffer)] || info.kind == InputKind::state || info.kind == InputKind::parameter)
+      continue;
+    live_[index(buffer)] = true;
+    in_use_[static_cast<std::size_t>(info.category)] += info.bytes;
+  }
+  in_use_[static_cast<std::size_t>(Category::workspace)] += bound.workspace_bytes;
+  const std::int64_t load = std::accumulate(in_use_.begin(), in_use_.end(), std::int64_t{0});
+  for (int c = 0; c < kCategories; ++c) {
+    peak_[static_cast<std::size_t>(c)] =
+        std::max(peak_[static_cast<std::size_t>(c)], in_use_[static_cast<std::size_t>(c)]);
+  }
+  if (load > peak_load_) {
+    peak_load_ = load;
+    at_peak_ = in_use_;
+  }
+}
+
+void Executor::end_use(int i, const Bound& bound) {
+  if (on_load) on_load(i, in_use_);
+  in_use_[static_cast<std::size_t>(Category::workspace)] -= bound.workspace_bytes;
+  for (const int buffer : bound.touched) {
+    const StorageBuffer& info = program_.storage.buffers[index(buffer)];
+    if (--uses_[index(buffer)] > 0 || !live_[index(buffer)]) continue;
+    live_[index(buffer)] = false;
+    in_use_[static_cast<std::size_t>(info.category)] -= info.bytes;
+  }
+}
+
+}  // namespace ashlar

@@ -1,0 +1,90 @@
+// Runs a Program: the only caller of kernels and collectives. All views are bound once; a run
+// allocates nothing.
+#pragma once
+
+#include <chrono>
+#include <functional>
+
+#include "graph/program.hpp"
+
+namespace ashlar {
+
+class ThreadPool;
+
+/// Wall seconds of one run; `exposed` is time that the compute thread spent waiting for
+/// collectives.
+struct RunTimes {
+  double forward = 0;
+  double backward = 0;
+  double update = 0;
+  double exposed = 0;
+};
+
+/// One entry of the event log: instruction `step` of the Program was issued (or, for a wait,
+/// returned).
+struct ExecutorEvent {
+  Instruction::Kind kind;
+  int node;
+  std::int64_t micro_batch;
+};
+
+class Executor {
+ public:
+  /// @param bases of the four arenas; they, the program, the communicator and the pool outlive the
+  /// executor.
+  Executor(const Program& program, const PerSpace<std::byte*>& bases, Communicator& communicator,
+           ThreadPool& pool);
+
+  /// A data input's or an output's memory. Inputs are written by `load`, outputs are valid after
+  /// run().
+  TensorView input(const std::string& name) const;
+  TensorView output(const std::string& name) const;
+
+  /// Prologue, body `context.micro_batches` times (each after load(k)), update.
+  /// @throws CommunicationError, and what kernels throw; the state is then undefined.
+  RunTimes run(RunContext context, const std::function<void(std::int64_t)>& load);
+
+  /// Bytes in use per category as the run went, counted by references at run time: a buffer is in
+  /// use from the first instruction that touches it until all its uses have happened. Knows neither
+  /// lifetimes nor offsets.
+  const PerCategory<std::int64_t>& peak_transients() const { return peak_; }
+  const PerCategory<std::int64_t>& transients_at_peak() const { return at_peak_; }
+  std::int64_t peak_load() const { return peak_load_; }
+  /// Called after each instruction with the bytes then in use per category.
+  std::function<void(int step, const PerCategory<std::int64_t>& in_use)> on_load;
+  /// Called as instructions are issued.
+  std::function<void(const ExecutorEvent&)> on_event;
+  /// Fill transients with NaN patterns at their planned end (default in debug builds).
+  bool poison;
+
+ private:
+  struct Bound {
+    std::vector<TensorView> inputs, outputs;
+    std::vector<int> touched;  // storage buffers, once per operand
+    std::byte* workspace = nullptr;
+    std::int64_t workspace_bytes = 0;
+    std::vector<std::pair<std::byte*, std::int64_t>> dying;
+  };
+
+  TensorView bind(const Operand& operand) const;
+  void run_section(int first, int last, RunContext& context);
+  void execute(int i, const RunContext& context);
+  void count_uses(int first, int last);
+  void begin_use(int buffer);
+  void begin_use(const Bound& bound);
+  void end_use(int i, const Bound& bound);
+
+  const Program& program_;
+  PerSpace<std::byte*> bases_;
+  Communicator& communicator_;
+  ThreadPool& pool_;
+  std::vector<Bound> bound_;  // by step
+  std::vector<Work> work_;    // by node
+  std::vector<int> uses_;     // by storage buffer: touches left
+  std::vector<bool> live_;    // by storage buffer
+  PerCategory<std::int64_t> in_use_{}, peak_{}, at_peak_{};
+  std::int64_t peak_load_ = 0;
+  RunTimes times_;
+};
+
+}  // namespace ashlar

@@ -1,0 +1,129 @@
+#include "graph/program.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "ashlar/error.hpp"
+
+namespace ashlar {
+namespace {
+
+struct Access {
+  Space space;
+  std::int64_t begin, end;
+  bool write;
+};
+
+std::int64_t extent_bytes(const Operand& operand) {
+  std::int64_t last = 0;
+  for (int axis = 0; axis < operand.type.shape.rank(); ++axis) {
+    if (operand.type.shape[axis] == 0) return 0;
+    last += (operand.type.shape[axis] - 1) * operand.strides[axis];
+  }
+  return (last + 1) * size_of(operand.type.dtype);
+}
+
+std::vector<Access> accesses(const Program& program, const Step& step, int rank) {
+  std::vector<Access> result;
+  if (program.graph.nodes[static_cast<std::size_t>(step.node)].op->view != nullptr) return result;
+  const auto add = [&](const Operand& operand, bool write) {
+    if (!operand.present) return;
+    const std::int64_t begin = operand.offset + rank * operand.rank_stride;
+    result.push_back({operand.space, begin, begin + extent_bytes(operand), write});
+  };
+  for (const Operand& operand : step.inputs) add(operand, false);
+  for (const Operand& operand : step.outputs) add(operand, true);
+  add(step.workspace, true);
+  return result;
+}
+
+bool conflict(const std::vector<Access>& a, const std::vector<Access>& b) {
+  for (const Access& x : a) {
+    for (const Access& y : b) {
+      if (x.space == y.space && (x.write || y.write) && x.begin < y.end && y.begin < x.end)
+        return true;
+    }
+  }
+  return false;
+}
+
+std::string text(const Operand& operand) {
+  if (!operand.present) return "-";
+  return fmt::format("{}{}@{}+{}+r*{}", name_of(operand.type.dtype), to_string(operand.type.shape),
+                     static_cast<int>(operand.space), operand.offset, operand.rank_stride);
+}
+
+}  // namespace
+
+PeakBytes planned_peak(const Program& program, const StateLayout& states) {
+  PeakBytes result;
+  const PerCategory<std::int64_t> fixed = states.by_category();
+  const std::int64_t state_bytes = states.bytes(Space::state) + states.bytes(Space::state_window);
+  std::int64_t largest = -1;
+  for (int i = 0; i < static_cast<int>(program.steps.size()); ++i) {
+    PerCategory<std::int64_t> now = fixed;
+    std::int64_t aligned = 0;
+    for (const auto& [buffer, offset] : program.placed) {
+      if (i < buffer.first || i >= buffer.last) continue;
+      now[static_cast<std::size_t>(buffer.category)] += buffer.bytes;
+      aligned += align_up(buffer.bytes);
+    }
+    for (int c = 0; c < kCategories; ++c) {
+      auto& peak = result.peak[static_cast<std::size_t>(c)];
+      peak = std::max(peak, now[static_cast<std::size_t>(c)]);
+    }
+    const std::int64_t load = std::accumulate(now.begin(), now.end(), std::int64_t{0});
+    if (load <= largest) continue;
+    largest = load;
+    result.at_peak = now;
+    result.padding = state_bytes + aligned - load;
+    result.step = i;
+  }
+  result.total = state_bytes + program.heights[2] + program.heights[3];
+  result.fragmentation = result.total - largest - result.padding;
+  return result;
+}
+
+void detect_races(const Program& program, int ranks) {
+  for (int rank = 0; rank < ranks; ++rank) {
+    std::vector<std::pair<int, std::vector<Access>>> flying;
+    for (const Step& step : program.steps) {
+      const Node& node = program.graph.nodes[static_cast<std::size_t>(step.node)];
+      if (step.kind == Instruction::Kind::wait) {
+        std::erase_if(flying, [&](const auto& entry) { return entry.first == step.node; });
+        continue;
+      }
+      auto mine = accesses(program, step, rank);
+      for (const auto& [other, theirs] : flying) {
+        // Collectives run one after the other on the communication thread.
+        if (step.kind == Instruction::Kind::run && conflict(mine, theirs)) {
+          throw Error(fmt::format(
+              "race on rank {}: node {} ({}) touches bytes of node {} ({}) while that is in flight",
+              rank, step.node, node.op->name, other,
+              program.graph.nodes[static_cast<std::size_t>(other)].op->name));
+        }
+      }
+      if (step.kind == Instruction::Kind::start) flying.emplace_back(step.node, std::move(mine));
+    }
+  }
+}
+
+std::vector<std::string> describe(const Program& program) {
+  static constexpr std::string_view kKinds[] = {"run", "start", "wait"};
+  std::vector<std::string> lines;
+  for (const Step& step : program.steps) {
+    const Node& node = program.graph.nodes[static_cast<std::size_t>(step.node)];
+    std::string line = fmt::format("{} {}", kKinds[static_cast<int>(step.kind)], node.op->name);
+    if (node.unit >= 0) line += " " + program.graph.units[static_cast<std::size_t>(node.unit)];
+    for (const Operand& operand : step.inputs) line += " " + text(operand);
+    line += " ->";
+    for (const Operand& operand : step.outputs) line += " " + text(operand);
+    if (step.workspace.present) line += " workspace " + text(step.workspace);
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+}  // namespace ashlar

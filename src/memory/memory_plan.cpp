@@ -1,0 +1,106 @@
+#include "ashlar/memory_plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "ashlar/error.hpp"
+#include "ashlar/memory_resource.hpp"
+
+namespace ashlar {
+namespace {
+
+bool in_use_together(const PlannedBuffer& a, const PlannedBuffer& b) {
+  return a.lower < b.upper && b.lower < a.upper;
+}
+
+/// Places buffers in `order`, each into the smallest gap between those already placed that are in
+/// use with it.
+MemoryPlan best_fit(std::span<const PlannedBuffer> problem, std::span<const std::size_t> order,
+                    std::int64_t alignment) {
+  MemoryPlan plan;
+  plan.offsets.assign(problem.size(), 0);
+  std::vector<std::size_t> placed;  // by offset
+  for (const std::size_t id : order) {
+    const std::int64_t size = align_up(problem[id].size, alignment);
+    std::int64_t top = 0, best = -1, best_gap = 0;
+    for (const std::size_t other : placed) {
+      if (!in_use_together(problem[id], problem[other])) continue;
+      const std::int64_t gap = plan.offsets[other] - top;
+      if (gap >= size && (best < 0 || gap < best_gap)) {
+        best = top;
+        best_gap = gap;
+      }
+      top = std::max(top, plan.offsets[other] + align_up(problem[other].size, alignment));
+    }
+    plan.offsets[id] = best < 0 ? top : best;
+    plan.height = std::max(plan.height, plan.offsets[id] + size);
+    const auto by_offset = [&](std::size_t a, std::size_t b) {
+      return plan.offsets[a] < plan.offsets[b];
+    };
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), id, by_offset), id);
+  }
+  return plan;
+}
+
+}  // namespace
+
+std::int64_t maximum_load(std::span<const PlannedBuffer> problem) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> changes;
+  for (const PlannedBuffer& buffer : problem) {
+    if (buffer.upper <= buffer.lower) continue;
+    changes.emplace_back(buffer.lower, buffer.size);
+    changes.emplace_back(buffer.upper, -buffer.size);
+  }
+  std::sort(changes.begin(),
+            changes.end());  // at one instant ends come first: their change is negative
+  std::int64_t load = 0, largest = 0;
+  for (const auto& [instant, change] : changes) largest = std::max(largest, load += change);
+  return largest;
+}
+
+MemoryPlan plan_memory(std::span<const PlannedBuffer> problem, std::int64_t alignment) {
+  const auto area = [&](std::size_t i) {
+    return static_cast<double>(problem[i].size) *
+           static_cast<double>(problem[i].upper - problem[i].lower);
+  };
+  std::vector<std::size_t> order(problem.size());
+  std::iota(order.begin(), order.end(), 0);
+  MemoryPlan best;
+  const auto attempt = [&](auto before) {
+    std::stable_sort(order.begin(), order.end(), before);
+    MemoryPlan plan = best_fit(problem, order, alignment);
+    if (best.offsets.empty() || plan.height < best.height) best = std::move(plan);
+  };
+  attempt([&](std::size_t a, std::size_t b) { return problem[a].size > problem[b].size; });
+  attempt([&](std::size_t a, std::size_t b) { return area(a) > area(b); });
+  attempt([&](std::size_t a, std::size_t b) {
+    return problem[a].upper - problem[a].lower > problem[b].upper - problem[b].lower;
+  });
+  attempt([&](std::size_t a, std::size_t b) { return problem[a].lower < problem[b].lower; });
+  return best;
+}
+
+void validate(std::span<const PlannedBuffer> problem, const MemoryPlan& plan,
+              std::int64_t alignment) {
+  if (plan.offsets.size() != problem.size())
+    throw Error("memory plan: one offset per buffer is needed");
+  for (std::size_t a = 0; a < problem.size(); ++a) {
+    if (plan.offsets[a] < 0 || plan.offsets[a] % alignment != 0 ||
+        plan.offsets[a] + problem[a].size > plan.height) {
+      throw Error(fmt::format("memory plan: buffer {} at {} is misaligned or outside of [0, {})", a,
+                              plan.offsets[a], plan.height));
+    }
+    for (std::size_t b = 0; b < a; ++b) {
+      const bool overlap = plan.offsets[a] < plan.offsets[b] + problem[b].size &&
+                           plan.offsets[b] < plan.offsets[a] + problem[a].size;
+      if (overlap && in_use_together(problem[a], problem[b])) {
+        throw Error(
+            fmt::format("memory plan: buffers {} and {} are in use together and overlap", b, a));
+      }
+    }
+  }
+}
+
+}  // namespace ashlar
