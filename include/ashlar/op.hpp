@@ -53,6 +53,7 @@ struct KernelArguments {
   std::span<const TensorView> outputs;
   std::byte* workspace = nullptr;
   const void* plan = nullptr;
+  std::string_view label = {};  // the node's unit, for messages of collectives
 };
 
 /// What a vjp rule sees: values of one node in the graph that is being extended. `cotangents` has

@@ -127,8 +127,14 @@ void Executor::execute(int i, const RunContext& context) {
   const Node& node = program_.graph.nodes[index(step.node)];
   const Bound& bound = bound_[index(i)];
   begin_use(bound);
-  const KernelArguments arguments{context,       node.attributes, bound.inputs,
-                                  bound.outputs, bound.workspace, step.plan.get()};
+  const KernelArguments arguments{
+      context,
+      node.attributes,
+      bound.inputs,
+      bound.outputs,
+      bound.workspace,
+      step.plan.get(),
+      node.unit < 0 ? std::string_view() : program_.graph.units[index(node.unit)]};
   if (step.kind == Instruction::Kind::wait) {
     work_[index(step.node)].wait();
     work_[index(step.node)] = {};

@@ -1,0 +1,191 @@
+#include "sharding/gradient_path.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "ashlar/ops.hpp"
+#include "sharding/collective_ops.hpp"
+
+namespace ashlar {
+namespace {
+
+constexpr std::size_t kMostFlats = 64;
+
+std::size_t index(int i) { return static_cast<std::size_t>(i); }
+
+}  // namespace
+
+GradientPath::GradientPath(Tracer& tracer, const FlatLayout& layout, const ShardOptions& options,
+                           FlatStates& states)
+    : tracer_(tracer),
+      layout_(layout),
+      options_(options),
+      states_(states),
+      gradients_(layout.parameters().size()) {
+  for (const Parameter& parameter : layout.parameters()) {
+    if (parameter.trainable) ++missing_[parameter.unit];
+  }
+}
+
+void GradientPath::ready(std::string_view name, Value gradient) {
+  const auto parameters = layout_.parameters();
+  const auto found = std::find_if(parameters.begin(), parameters.end(),
+                                  [&](const Parameter& p) { return p.name == name; });
+  const int p = static_cast<int>(found - parameters.begin());
+  if (sums_locally()) {
+    const Value whole = states_.gradient(layout_.flat_of(p));
+    gradient = accumulate(slice_flat(whole, layout_.entry_of(p).begin, found->shape), gradient);
+  }
+  gradients_[index(p)] = gradient;
+  if (--missing_[found->unit] == 0) unit_complete(found->unit);
+}
+
+void GradientPath::unit_complete(int unit) {
+  for (int f = 0; f < static_cast<int>(layout_.flats().size()); ++f) {
+    const Flat& flat = layout_.flats()[index(f)];
+    if (flat.unit != unit || !flat.trainable) continue;
+    if (sums_locally()) {
+      summed_.push_back(f);  // reduced after the last micro-batch
+    } else {
+      join(f);
+    }
+  }
+}
+
+void GradientPath::join(int f) {
+  bucket_.push_back(f);
+  bucket_bytes_ += layout_.flats()[index(f)].padded * size_of(options_.precision.reduce);
+  if (bucket_bytes_ >= options_.zero.bucket_bytes || bucket_.size() >= kMostFlats) flush();
+}
+
+/// The flat that this rank sends: packed gradients, in the wire type.
+Value GradientPath::outgoing(int f) {
+  const Flat& flat = layout_.flats()[index(f)];
+  std::vector<Value> parts;
+  std::vector<std::int64_t> offsets;
+  for (const Flat::Entry& entry : flat.entries) {
+    parts.push_back(gradients_[index(entry.parameter)]);
+    offsets.push_back(entry.begin);
+  }
+  const bool in_state = keeps_whole_gradients(options_) &&
+                        (sums_locally() || (options_.micro_batches == 1 &&
+                                            gradient_dtype(options_) == options_.precision.reduce));
+  const Value packed =
+      pack(tracer_, in_state ? states_.gradient(f) : Value(), parts, offsets, flat.padded);
+  if (in_state) {
+    whole_[f] = packed;
+  } else {
+    tracer_.graph()[packed.id()].category = Category::communication;
+  }
+  const Value wire = cast(packed, options_.precision.reduce);
+  if (wire.id() != packed.id()) tracer_.graph()[wire.id()].category = Category::communication;
+  return wire;
+}
+
+/// The shard that the sum goes to, a part of the gradient state.
+Value GradientPath::target(int f) {
+  if (!keeps_whole_gradients(options_)) return states_.gradient(f);
+  const Value whole = whole_.contains(f) ? whole_.at(f) : states_.gradient(f);
+  return own_shard(whole, layout_.flats()[index(f)].shard);
+}
+
+void GradientPath::flush() {
+  if (bucket_.empty()) return;
+  std::vector<Value> sends, shards;
+  for (const int f : bucket_) sends.push_back(outgoing(f));
+  for (std::size_t i = 0; i < bucket_.size(); ++i) shards.push_back(target(bucket_[i]));
+  const bool round =
+      options_.precision.parameter == DType::bf16 && gradient_dtype(options_) == DType::f32;
+  const bool each = options_.micro_batches > 1 && options_.reduce_each;
+  const auto out = reduce_scatter(tracer_, sends, shards, each, round);
+  for (std::size_t i = 0; i < bucket_.size(); ++i) {
+    reduced_[bucket_[i]] = out[i];
+    squares_[bucket_[i]] =
+        slice(out.back(), 0, static_cast<std::int64_t>(i), static_cast<std::int64_t>(i) + 1);
+    order_.push_back(bucket_[i]);
+  }
+  bucket_.clear();
+  bucket_bytes_ = 0;
+}
+
+Value GradientPath::norm() {
+  std::vector<Value> parts;
+  std::vector<std::int64_t> offsets;
+  for (const auto& [f, squares] : squares_) {
+    offsets.push_back(static_cast<std::int64_t>(parts.size()));
+    parts.push_back(squares);
+  }
+  if (parts.empty()) return constant(tracer_, 0, DType::f64, {layout_.ranks()});
+  const Value own = pack(tracer_, {}, parts, offsets, static_cast<std::int64_t>(parts.size()));
+  const Value all = gather(tracer_, {&own, 1}, layout_.ranks(), false)[0];
+  tracer_.graph()[all.id()].category = Category::communication;
+  return all;
+}
+
+/// Stage 0: everybody needs the whole summed gradient, which travels in the gradient's type.
+void GradientPath::gather_gradients(int f) {
+  const Flat& flat = layout_.flats()[index(f)];
+  const Value whole = whole_.contains(f) ? whole_.at(f) : states_.gradient(f);
+  if (whole.dtype() == options_.precision.parameter) {
+    reduced_[f] = gather_into(tracer_, {&reduced_.at(f), 1}, {&whole, 1})[0];
+    return;
+  }
+  const Value narrow = cast(reduced_.at(f), options_.precision.parameter);
+  const Value gathered = gather(tracer_, {&narrow, 1}, layout_.ranks(), false)[0];
+  const std::int64_t origin = 0;
+  const Value wide = cast(gathered, whole.dtype());
+  for (const Value& value : {narrow, gathered, wide})
+    tracer_.graph()[value.id()].category = Category::communication;
+  reduced_[f] = pack(tracer_, whole, {&wide, 1}, {&origin, 1}, flat.padded);
+}
+
+void GradientPath::update_flat(int f, Value factor) {
+  const Flat& flat = layout_.flats()[index(f)];
+  const bool sharded = options_.zero.stage > 0;
+  const bool narrow = flat.dtype != DType::f32;
+  const bool parts = sharded && options_.zero.stage < 3;  // own part of a whole parameter flat
+  const Value whole = states_.parameter(f);
+  const Value parameter = parts ? own_shard(whole, flat.shard) : whole;
+  UpdateOperands operands{
+      reduced_.at(f), factor, narrow ? states_.optimizer(f, "master") : parameter, {}, {}};
+  for (const std::string_view role : make_optimizer(options_.optimizer)->states()) {
+    operands.states.push_back(states_.optimizer(f, role));
+  }
+  if (narrow) operands.parameter = parameter;
+  std::vector<std::int64_t> segments;
+  for (const Flat::Entry& entry : flat.entries) {
+    const bool decay = layout_.parameters()[index(entry.parameter)].decay;
+    segments.insert(segments.end(), {entry.begin, entry.end, decay ? 1 : 0});
+  }
+  const auto updated = update(tracer_, options_.optimizer, operands, std::move(segments), sharded);
+  if (!parts) return;
+  const Value shard = narrow ? updated.back() : updated.front();
+  gather_into(tracer_, {&shard, 1}, {&whole, 1});
+}
+
+void GradientPath::finish_backward() {
+  for (std::size_t p = 0; p < gradients_.size(); ++p) {
+    const Parameter& parameter = layout_.parameters()[p];
+    if (!parameter.trainable || gradients_[p]) continue;
+    ready(parameter.name, constant(tracer_, 0, local_gradient_dtype(options_), parameter.shape));
+  }
+  tracer_.set_unit(-1);
+  tracer_.set_backward(true);
+  if (!sums_locally()) flush();
+}
+
+Value GradientPath::finish() {
+  tracer_.set_section(Section::update);
+  tracer_.set_backward(true);
+  for (const int f : std::exchange(summed_, {})) join(f);
+  flush();
+  const auto [total, factor] = gradient_norm(norm(), layout_.ranks(), options_.clip);
+  for (const int f : order_) {
+    tracer_.set_unit(layout_.flats()[index(f)].unit);
+    if (options_.zero.stage == 0) gather_gradients(f);
+    update_flat(f, options_.clip > 0 ? factor : Value());
+  }
+  return total;
+}
+
+}  // namespace ashlar

@@ -1,0 +1,54 @@
+// What becomes of a gradient: into its bucket, over the ranks, into the norm, into the update.
+#pragma once
+
+#include <map>
+#include <string_view>
+#include <vector>
+
+#include "sharding/flat_states.hpp"
+
+namespace ashlar {
+
+/// Appends to a graph, as backward produces gradients, their packing and reduction; at the end
+/// norm, clipping and update.
+class GradientPath {
+ public:
+  GradientPath(Tracer& tracer, const FlatLayout& layout, const ShardOptions& options,
+               FlatStates& states);
+
+  /// The whole local gradient of a trainable parameter. When a unit is complete it joins the
+  /// bucket; a bucket that has reached its size is reduced.
+  void ready(std::string_view parameter, Value gradient);
+
+  /// Parameters without a gradient get zeros; what is left is reduced; then norm, update and, where
+  /// parameters or gradients are kept whole, gathers. @return the norm of the gradient, f64 scalar.
+  Value finish();
+
+ private:
+  bool sums_locally() const { return options_.micro_batches > 1 && !options_.reduce_each; }
+  void unit_complete(int unit);
+  void join(int f);
+  void flush();
+  Value outgoing(int f);
+  Value target(int f);
+  Value norm();
+  void gather_gradients(int f);
+  void update_flat(int f, Value factor);
+
+  Tracer& tracer_;
+  const FlatLayout& layout_;
+  const ShardOptions& options_;
+  FlatStates& states_;
+  std::vector<Value> gradients_;  // by parameter: local, or accumulated in place
+  std::map<int, int> missing_;    // by unit: trainable parameters without a gradient yet
+  std::vector<int> summed_;       // flats whose local sums wait for the last micro-batch
+  std::vector<int> bucket_;       // flats that wait for their reduction
+  std::int64_t bucket_bytes_ = 0;
+  std::vector<int> order_;  // flats as they were reduced
+  std::map<int, Value>
+      reduced_;  // by flat: own shard of the summed gradient, or the whole at stage 0
+  std::map<int, Value> whole_;    // by flat: the whole gradient state after packing
+  std::map<int, Value> squares_;  // by flat: f64 [1]
+};
+
+}  // namespace ashlar
