@@ -62,11 +62,12 @@ struct ReduceOptions {
   /// Add to what recv holds: recv = round(recv + sum over ranks). Otherwise recv = round(sum over
   /// ranks).
   bool accumulate = false;
-  /// The result is rounded to this type before it is stored in recv (f32 may hold bf16-rounded
-  /// values); no_round keeps recv's own type.
+  /// The result is rounded to bf16 before it is stored in recv, so that an f32 may hold
+  /// bf16-rounded values.
   bool round_to_bf16 = false;
   /// When not empty, one double per transfer: the sum of squares of the stored result, in fp64, in
-  /// blocks of kNormBlock elements that are summed in order. Filled when the Work is done.
+  /// blocks of kNormBlock elements that are summed in order: it depends on the stored
+  /// values alone. Filled when the Work is done.
   std::span<double> sum_of_squares = {};
 };
 inline constexpr std::int64_t kNormBlock = 4096;
@@ -74,7 +75,13 @@ inline constexpr std::int64_t kNormBlock = 4096;
 /// A group of ranks. Every rank calls the same collectives in the same order with the same counts
 /// and types; calls come from one thread at a time. Collectives start after the work enqueued so
 /// far on `stream`; results are valid after Work::wait(). Labels name tensors in messages and in
-/// the flight recorder.
+/// the flight recorder (their first 63 bytes are kept).
+///
+/// Errors: what is wrong on this rank alone throws InvalidArgument at the call. A rank that dies,
+/// aborts, leaves, does not arrive in time or calls something else makes every other rank's
+/// Work::wait() throw CommunicationError; the group is then unusable and every later collective
+/// throws the first cause. Once wait() has returned or thrown, no rank touches the buffers any
+/// more.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -87,18 +94,22 @@ class Communicator {
   /// part.
   virtual Work all_gather(std::span<const Transfer> flats, std::string_view label = {},
                           StreamRef stream = {}) = 0;
-  /// recv = sum over ranks of the own part of their send (size() x recv elements). recv may be
-  /// wider than send (bf16 into f32) and may be the own part of send.
+  /// recv = sum over ranks of the own part of their send (size() x recv elements). The floats f32,
+  /// bf16 and f16 mix freely; otherwise recv has send's type. recv may be the own part of send.
   virtual Work reduce_scatter(std::span<const Transfer> flats, const ReduceOptions& options = {},
                               std::string_view label = {}, StreamRef stream = {}) = 0;
-  /// In place: the sum over ranks on every rank, the same bits everywhere.
+  /// In place: the sum over ranks on every rank, the same bits everywhere. A
+  /// reduce-scatter, then an all-gather.
   virtual Work all_reduce(TensorView values, std::string_view label = {},
                           StreamRef stream = {}) = 0;
   virtual Work broadcast(TensorView values, int root, std::string_view label = {},
                          StreamRef stream = {}) = 0;
-  /// Part r of send (size() parts) arrives as part `rank()` of rank r's recv.
+  /// Part r of send (size() parts) arrives as part `rank()` of rank r's recv. send and recv do not
+  /// overlap.
   virtual Work all_to_all(TensorView send, TensorView recv, std::string_view label = {},
                           StreamRef stream = {}) = 0;
+  /// Messages between two ranks overtake the group's collectives and keep their own order, per pair
+  /// and direction.
   virtual Work send(TensorView values, int destination, std::string_view label = {},
                     StreamRef stream = {}) = 0;
   virtual Work recv(TensorView values, int source, std::string_view label = {},
@@ -109,9 +120,9 @@ class Communicator {
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
 
   /// Memory whose contents peers can read in place, for parameter shards and gradient buckets:
-  /// collectives whose send lies in it move each byte once. Allocation is collective (same sizes,
-  /// same order on all ranks). host_memory() where ranks share an address space or nothing is
-  /// shared.
+  /// collectives whose send lies in it move each byte once. Others work too, in pieces through a
+  /// staging buffer. Give buffers back before the communicator goes. host_memory() where ranks
+  /// share an address space or nothing is shared.
   virtual MemoryResource& window() = 0;
   virtual SentBytes sent_bytes() const = 0;
   /// The last operations, oldest first, one line each: "#41 reduce_scatter h.3 589824 x bf16:
@@ -131,8 +142,16 @@ class Communicator {
 };
 
 /// The ranks of this program: MPI's under a launcher (MPI is initialised on first use and finalised
-/// at exit), else one.
+/// at exit), else one. ASHLAR_WINDOW=off in the environment makes the ranks of one node exchange
+/// messages instead of sharing memory.
 Communicator& world();
+
+/// Ends every rank of the program with `code`, dead and stopped ones too. For a rank that has said
+/// why it fails.
+[[noreturn]] void abort_world(int code);
+
+/// Bytes of other ranks' windows that count in this process's resident set now.
+std::int64_t foreign_resident_bytes();
 
 /// A communicator of one rank.
 std::unique_ptr<Communicator> self_communicator();

@@ -1,0 +1,84 @@
+// The Communicator that users hold: checks calls, queues them for its communication thread, records
+// them, and turns whatever goes wrong into one failure of the whole group. How bytes move is its
+// transport's business.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ashlar/communicator.hpp"
+#include "comm/flight_recorder.hpp"
+#include "comm/operation.hpp"
+#include "comm/transport.hpp"
+#include "comm/waiter.hpp"
+
+namespace ashlar::detail {
+
+class GroupCommunicator final : public Communicator {
+ public:
+  explicit GroupCommunicator(std::unique_ptr<Transport> transport);
+  /// Waits for what is queued, then leaves the group.
+  ~GroupCommunicator() override;
+
+  int rank() const override { return transport_->rank(); }
+  int size() const override { return transport_->size(); }
+  std::string_view name() const override { return transport_->name(); }
+
+  Work all_gather(std::span<const Transfer> flats, std::string_view label,
+                  StreamRef stream) override;
+  Work reduce_scatter(std::span<const Transfer> flats, const ReduceOptions& options,
+                      std::string_view label, StreamRef stream) override;
+  Work all_reduce(TensorView values, std::string_view label, StreamRef stream) override;
+  Work broadcast(TensorView values, int root, std::string_view label, StreamRef stream) override;
+  Work all_to_all(TensorView send, TensorView recv, std::string_view label,
+                  StreamRef stream) override;
+  Work send(TensorView values, int destination, std::string_view label, StreamRef stream) override;
+  Work recv(TensorView values, int source, std::string_view label, StreamRef stream) override;
+  void barrier(std::string_view label) override;
+  std::unique_ptr<Communicator> split(int color, int key) override;
+
+  MemoryResource& window() override { return transport_->window(); }
+  SentBytes sent_bytes() const override { return transport_->sent_bytes(); }
+  std::vector<std::string> recent() const override;
+  void set_timeout(std::chrono::milliseconds timeout) override;
+  void abort(std::string_view reason) noexcept override;
+
+  const FlightRecorder& recorder() const { return recorder_; }
+  bool failed() const;
+
+ private:
+  using Queue = std::vector<std::shared_ptr<Operation>>;
+
+  std::shared_ptr<Operation> prepare();
+  Work start(std::shared_ptr<Operation> operation, Kind kind, std::string_view label, int peer,
+             StreamRef stream);
+  void serve();
+  bool take_collectives();
+  void run(Operation& operation);
+  bool progress_messages();
+  bool advance_message(Operation& operation);
+  void finish(Operation& operation, std::string error);
+  void give_up(std::string_view reason);
+
+  std::unique_ptr<Transport> transport_;
+  std::shared_ptr<OperationPool> pool_ = std::make_shared<OperationPool>();
+  FlightRecorder recorder_;
+  std::int64_t collectives_ = 0;
+  std::int64_t messages_ = 0;
+
+  mutable std::mutex mutex_;  // of what callers and the thread share
+  Queue queued_collectives_;
+  Queue queued_messages_;
+  bool stopping_ = false;
+  std::string failure_;  // set once, by the thread
+
+  Queue collectives_taken_;  // the thread's own
+  Queue messages_taken_;
+  Waiter waiter_;
+  std::thread thread_;  // last: it starts when the rest is ready
+};
+
+}  // namespace ashlar::detail

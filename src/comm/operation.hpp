@@ -1,0 +1,117 @@
+// One operation of a communicator on its way from the call to the communication thread and back.
+// Operations are recycled, so that a steady state allocates nothing.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ashlar/communicator.hpp"
+#include "comm/doorbell.hpp"
+
+namespace ashlar::detail {
+
+enum class Kind : std::uint8_t {
+  all_gather,
+  reduce_scatter,
+  all_reduce,
+  broadcast,
+  all_to_all,
+  send,
+  recv,
+  barrier,
+  leave,
+};
+std::string_view name_of(Kind kind);
+Traffic traffic_of(Kind kind);
+inline bool between_two(Kind kind) { return kind == Kind::send || kind == Kind::recv; }
+
+/// A label's first bytes, always terminated.
+class Label {
+ public:
+  static constexpr std::size_t kCapacity = 64;
+  Label() = default;
+  explicit Label(std::string_view text);
+  std::string_view text() const { return text_.data(); }
+
+ private:
+  std::array<char, kCapacity> text_{};
+};
+
+/// One flat. `count` is in elements: a rank's part for all_gather, reduce_scatter and all_to_all,
+/// everything for the others.
+struct Flat {
+  std::byte* send;
+  std::byte* recv;
+  std::int64_t count;
+  DType send_type;
+  DType recv_type;
+};
+
+/// What ranks must agree on; it travels between processes as it is.
+struct Header {
+  Kind kind = Kind::barrier;
+  DType dtype = DType::u8;
+  std::int32_t flats = 0;
+  std::int32_t peer = -1;  // root, destination or source
+  std::int64_t sequence = 0;
+  std::int64_t count = 0;
+  std::uint64_t digest = 0;  // of all counts and types
+  Label label;
+
+  bool agrees_with(const Header& other) const;
+};
+/// "reduce_scatter h.3 589824 x bf16".
+std::string describe(const Header& header);
+
+/// What a receiver checks before it takes a message.
+/// @throws CommunicationError naming both sides when they differ in size or type.
+void require_same_message(const Header& receive, const Header& send, int source);
+
+struct Operation final : Work::State {
+  void wait() override;
+  bool done() const override { return status.load(std::memory_order_acquire) != Status::pending; }
+  /// Called once, by the communication thread. An empty message means success.
+  void finish(std::string message);
+  /// Fills the header from the flats.
+  void seal(Kind kind, std::int64_t sequence, std::string_view label, int peer);
+
+  enum class Status : std::uint32_t { pending, done, failed };
+
+  Header header;
+  std::vector<Flat> flats;
+  ReduceOptions options;
+  Event ready;
+
+  std::atomic<Status> status{Status::pending};
+  std::string error;
+  Doorbell bell;
+  std::size_t record = 0;  // index in the flight recorder
+  std::int64_t progress = 0;
+  std::chrono::steady_clock::time_point started{};
+};
+
+/// Hands out operations and takes them back when the last reference goes, from any thread; shared
+/// by them all, so that a Work may outlive its communicator.
+class OperationPool : public std::enable_shared_from_this<OperationPool> {
+ public:
+  std::shared_ptr<Operation> take();
+
+ private:
+  template <typename T>
+  struct Allocator;
+  void give_back(Operation* operation) noexcept;
+  void* take_block(std::size_t bytes);
+  void give_back_block(void* block) noexcept;
+
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Operation>> operations_;
+  std::vector<std::unique_ptr<std::byte[]>> blocks_;  // of shared_ptr's bookkeeping
+};
+
+}  // namespace ashlar::detail
