@@ -1,0 +1,18 @@
+// Sums whose result has another type than what is summed.
+#pragma once
+
+#include <cstdint>
+
+#include "ashlar/op.hpp"
+#include "ashlar/ops.hpp"
+
+namespace ashlar {
+
+/// ashlar::sum, rounded once to `dtype`. No axes: a cast.
+Value sum_as(Value x, std::uint32_t axes, DType dtype, Where where = Where::current());
+
+namespace kernels {
+void sum(const KernelArguments& arguments);
+}
+
+}  // namespace ashlar
