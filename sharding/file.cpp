@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "ashlar/error.hpp"
-#include "sharding/crc32c.hpp"
+#include "base/hash.hpp"
 
 namespace ashlar {
 namespace {
@@ -56,8 +56,12 @@ void OutputFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const std::int64_t room = kChecksumBlock - bytes_ % kChecksumBlock;
     const auto part = bytes.first(std::min(bytes.size(), static_cast<std::size_t>(room)));
-    if (bytes_ % kChecksumBlock == 0) checksums_.push_back(0);
-    checksums_.back() = crc32c(part, checksums_.back());
+    if (bytes_ % kChecksumBlock == 0) {
+      checksums_.push_back(0);
+      block_ = {};
+    }
+    block_.update(part);
+    checksums_.back() = block_.digest();
     for (std::size_t done = 0; done < part.size();) {
       const ssize_t n = ::write(file_.get(), part.data() + done, part.size() - done);
       if (n < 0 && errno == EINTR) continue;
@@ -87,7 +91,7 @@ InputFile::InputFile(std::filesystem::path path)
   bytes_ = status.st_size;
 }
 
-void InputFile::require_checksums(std::vector<std::uint32_t> blocks) {
+void InputFile::require_checksums(std::vector<std::uint64_t> blocks) {
   const std::int64_t expected = (bytes_ + kChecksumBlock - 1) / kChecksumBlock;
   if (static_cast<std::int64_t>(blocks.size()) != expected)
     throw CorruptCheckpoint(
@@ -120,7 +124,7 @@ void InputFile::load_block(std::int64_t block, std::string_view what) {
   const std::int64_t begin = block * kChecksumBlock;
   block_.resize(static_cast<std::size_t>(std::min(kChecksumBlock, bytes_ - begin)));
   read_raw(begin, block_, what);
-  if (crc32c(block_) != checksums_[static_cast<std::size_t>(block)])
+  if (checksum(block_) != checksums_[static_cast<std::size_t>(block)])
     throw CorruptCheckpoint(fmt::format(
         "{}: altered: the checksum of bytes [{}, {}) differs while reading {}; use another copy",
         path_.string(), begin, begin + static_cast<std::int64_t>(block_.size()), what));

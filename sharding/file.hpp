@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "base/hash.hpp"
+
 namespace ashlar {
 
 /// Checksums cover blocks of this many bytes of a file; the last block may be shorter.
@@ -56,8 +58,8 @@ class OutputFile {
 
   const std::filesystem::path& path() const { return path_; }
   std::int64_t bytes() const { return bytes_; }
-  /// CRC-32C of each block written so far.
-  const std::vector<std::uint32_t>& checksums() const { return checksums_; }
+  /// XXH64 of each block written so far.
+  const std::vector<std::uint64_t>& checksums() const { return checksums_; }
 
  private:
   [[noreturn]] void fail(std::string_view what) const;
@@ -66,7 +68,8 @@ class OutputFile {
   std::filesystem::path temporary_;
   FileHandle file_;
   std::int64_t bytes_ = 0;
-  std::vector<std::uint32_t> checksums_;
+  Checksum block_;  // of the block being written
+  std::vector<std::uint64_t> checksums_;
   bool committed_ = false;
 };
 
@@ -81,7 +84,7 @@ class InputFile {
   std::int64_t bytes() const { return bytes_; }
   /// From now on reads compare every block that they touch with its checksum.
   /// @throws CorruptCheckpoint when their number does not fit the file's size.
-  void require_checksums(std::vector<std::uint32_t> blocks);
+  void require_checksums(std::vector<std::uint64_t> blocks);
   /// Bytes [offset, offset + out.size()). @param what named in errors ("tensor 'wte.weight'").
   /// @throws CorruptCheckpoint naming the path and `what`: a range past the end, a checksum that
   /// differs.
@@ -95,7 +98,7 @@ class InputFile {
   FileHandle file_;
   std::int64_t bytes_ = 0;
   bool verified_ = false;
-  std::vector<std::uint32_t> checksums_;
+  std::vector<std::uint64_t> checksums_;
   std::vector<std::byte> block_;  // the bytes of block_index_
   std::int64_t block_index_ = -1;
 };

@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "ashlar/error.hpp"
+#include "base/hash.hpp"
 #include "base/math/philox.hpp"
 
 namespace ashlar {
@@ -16,9 +17,7 @@ namespace {
 
 /// FNV-1a of the name, mixed with the seed by the finaliser of SplitMix64.
 std::uint64_t key_of(std::uint64_t seed, std::string_view name) {
-  std::uint64_t hash = 0xcbf29ce484222325U;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  hash += (seed + 1) * 0x9e3779b97f4a7c15U;
+  std::uint64_t hash = fnv1a64(name) + (seed + 1) * 0x9e3779b97f4a7c15U;
   hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9U;
   hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebU;
   return hash ^ (hash >> 31);

@@ -9,6 +9,7 @@
 
 #include "ashlar/dtype.hpp"
 #include "ashlar/shape.hpp"
+#include "ashlar/tensor_view.hpp"
 
 namespace ashlar {
 
@@ -73,6 +74,13 @@ class FlatLayout {
   std::vector<Flat> flats_;
   std::vector<int> flat_of_;
   int ranks_;
+};
+
+/// One rank's part of a flat, as it lies in memory: role "parameter", "master", or a state of the optimizer.
+struct ShardView {
+  int flat = 0;
+  std::string role;
+  TensorView values;  // [shard]
 };
 
 /// What is sharded and how it travels.

@@ -58,13 +58,6 @@ struct StepResult {
   MemoryUse memory;      // counted while the step ran
 };
 
-/// One rank's part of a flat, as it lies in memory: role "parameter", "master", or a state of the optimizer.
-struct ShardView {
-  int flat = 0;
-  std::string role;
-  TensorView values;  // [shard]
-};
-
 /// Supplies f32 values [first, first + values.elements()) of a parameter.
 using ParameterSource = std::function<void(const Parameter& parameter, std::int64_t first, TensorView values)>;
 

@@ -8,7 +8,6 @@
 #include <random>
 
 #include "ashlar/error.hpp"
-#include "sharding/crc32c.hpp"
 #include "sharding/scratch_folder.hpp"
 
 using namespace ashlar;
@@ -56,19 +55,6 @@ void write_sample(const std::filesystem::path& path) {
 }
 
 }  // namespace
-
-TEST_CASE("safetensors: CRC-32C of the published example and of any split") {
-  const std::string digits = "123456789";  // RFC 3720's check value is e3069283
-  CHECK(crc32c(std::as_bytes(std::span(digits))) == 0xe3069283U);
-  const std::vector<std::byte> zeros(32);  // RFC 3720, B.4: 32 bytes of zeroes
-  CHECK(crc32c(zeros) == 0x8a9136aaU);
-  std::string text(1000, ' ');
-  std::mt19937 random(1);
-  for (char& c : text) c = static_cast<char>(random());
-  const auto bytes = std::as_bytes(std::span(text));
-  for (std::size_t cut = 0; cut < text.size(); cut += 7)
-    CHECK(crc32c(bytes.subspan(cut), crc32c(bytes.first(cut))) == crc32c(bytes));
-}
 
 TEST_CASE("safetensors: what is written is read back, in any range and converted") {
   const ScratchFolder folder;
