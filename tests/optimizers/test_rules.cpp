@@ -1,11 +1,12 @@
 // AdamW and SGD against textbook formulas in double, and the same bits wherever an element lies.
 #include <doctest/doctest.h>
+#include <hwy/highway.h>
 
 #include <array>
 #include <bit>
 #include <cstring>
 #include <memory>
-#include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -237,6 +238,29 @@ TEST_CASE("rules: bf16 parameters round as bf16 does, on ties, overflow and NaN"
     else
       REQUIRE(rounded[i].bits == expected.bits);
   }
+}
+
+TEST_CASE(
+    "rules: every SIMD target of this machine follows the oracle; those with FMA give equal bits") {
+  const AdamW config{.beta2 = 0.99, .weight_decay = 0.3};
+  const auto rule = make_optimizer(config);
+  const Bits best = bits_after<bf16>(*rule, 131, {0, 131});
+  const std::int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
+  for (std::int64_t target = 1; target > 0 && target <= HWY_SCALAR; target <<= 1) {
+    if ((supported & target) == 0) continue;
+    CAPTURE(std::string(hwy::TargetName(target)));
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(target);
+    for (const std::int64_t n : kSizes) {
+      check_against_oracle<AdamWOracle, AdamW, float, void>(config, n, 1);
+      check_against_oracle<AdamWOracle, AdamW, bf16, bf16>(config, n, 3);
+      check_against_oracle<AdamWOracle, AdamW, f16, f16>(config, n, 3);
+      check_against_oracle<SgdOracle, Sgd, bf16, bf16>(Sgd{.nesterov = true}, n, 2);
+    }
+    if (target <= HWY_AVX2) CHECK(bits_after<bf16>(*rule, 131, {0, 131}) == best);
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
 TEST_CASE("rules: names and states") {
