@@ -23,7 +23,7 @@ std::vector<TensorType> sum_shape(std::span<const TensorType> inputs,
 
 /// Every element of x gets its sum's cotangent: a view.
 std::vector<Value> sum_vjp(const VjpArguments& a) {
-  const Shape& shape = a.inputs[0].shape();
+  const Shape shape = a.inputs[0].shape();  // a copy: the graph grows below
   Shape kept = shape;
   for (int axis = 0; axis < shape.rank(); ++axis) {
     if (reduces(a.attributes.integer("axes"), axis)) kept[axis] = 1;

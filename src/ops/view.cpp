@@ -164,8 +164,8 @@ std::vector<TensorType> broadcast_shape(std::span<const TensorType> inputs,
   return {{inputs[0].dtype, to}};
 }
 std::vector<Value> broadcast_vjp(const VjpArguments& a) {
-  const Shape& from = a.inputs[0].shape();
-  const Shape& to = a.outputs[0].shape();
+  const Shape from = a.inputs[0].shape();
+  const Shape to = a.outputs[0].shape();
   const int added = to.rank() - from.rank();
   std::uint32_t axes = 0;
   for (int axis = 0; axis < to.rank(); ++axis) {
