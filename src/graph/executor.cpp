@@ -86,7 +86,7 @@ RunTimes Executor::run(RunContext context, const std::function<void(std::int64_t
   context.pool = &pool_;
   times_ = {};
   in_use_ = peak_ = at_peak_ = {};
-  peak_load_ = 0;
+  peak_load_ = padding_ = padding_at_peak_ = 0;
   std::fill(live_.begin(), live_.end(), false);
   const int end = static_cast<int>(program_.steps.size());
   count_uses(0, end);
@@ -155,51 +155,56 @@ void Executor::execute(int i, const RunContext& context) {
 }
 
 void Executor::count_uses(int first, int last) {
-  std::vector<int>& uses = uses_;
   for (int i = first; i < last; ++i) {
-    for (const int buffer : bound_[index(i)].touched) uses[index(buffer)] = 0;
+    for (const int buffer : bound_[index(i)].touched) uses_[index(buffer)] = 0;
   }
   for (int i = first; i < last; ++i) {
     for (const int buffer : bound_[index(i)].touched) {
-      ++uses[index(buffer)];
-      if (live_[index(buffer)] && i >= program_.body_first) {
-        live_[index(buffer)] = false;
-        const StorageBuffer& info = program_.storage.buffers[index(buffer)];
-        in_use_[static_cast<std::size_t>(info.category)] -= info.bytes;
-      }
+      ++uses_[index(buffer)];
+      if (live_[index(buffer)]) release(buffer);  // what an earlier micro-batch left for the update
     }
+  }
+  for (const auto& [name, id] : program_.graph.outputs) {
+    ++uses_[index(program_.storage.places[index(id)].buffer)];
   }
 }
 
+void Executor::begin_use(int buffer) {
+  const StorageBuffer& info = program_.storage.buffers[index(buffer)];
+  const bool state = info.kind == InputKind::state || info.kind == InputKind::parameter;
+  if (live_[index(buffer)] || state) return;
+  live_[index(buffer)] = true;
+  in_use_[static_cast<std::size_t>(info.category)] += info.bytes;
+  padding_ += align_up(info.bytes) - info.bytes;
+}
+
 void Executor::begin_use(const Bound& bound) {
-  for (const int buffer : bound.touched) {
-    const StorageBuffer& info = program_.storage.buffers[index(buffer)];
-    if (live_[index(buffer)] || info.kind == InputKind::state || info.kind == InputKind::parameter)
-      continue;
-    live_[index(buffer)] = true;
-    in_use_[static_cast<std::size_t>(info.category)] += info.bytes;
-  }
+  for (const int buffer : bound.touched) begin_use(buffer);
   in_use_[static_cast<std::size_t>(Category::workspace)] += bound.workspace_bytes;
-  const std::int64_t load = std::accumulate(in_use_.begin(), in_use_.end(), std::int64_t{0});
-  for (int c = 0; c < kCategories; ++c) {
-    peak_[static_cast<std::size_t>(c)] =
-        std::max(peak_[static_cast<std::size_t>(c)], in_use_[static_cast<std::size_t>(c)]);
+  std::int64_t load = 0;
+  for (std::size_t c = 0; c < kCategories; ++c) {
+    peak_[c] = std::max(peak_[c], in_use_[c]);
+    load += in_use_[c];
   }
-  if (load > peak_load_) {
-    peak_load_ = load;
-    at_peak_ = in_use_;
-  }
+  if (load <= peak_load_) return;
+  peak_load_ = load;
+  at_peak_ = in_use_;
+  padding_at_peak_ = padding_ + align_up(bound.workspace_bytes) - bound.workspace_bytes;
 }
 
 void Executor::end_use(int i, const Bound& bound) {
   if (on_load) on_load(i, in_use_);
   in_use_[static_cast<std::size_t>(Category::workspace)] -= bound.workspace_bytes;
   for (const int buffer : bound.touched) {
-    const StorageBuffer& info = program_.storage.buffers[index(buffer)];
-    if (--uses_[index(buffer)] > 0 || !live_[index(buffer)]) continue;
-    live_[index(buffer)] = false;
-    in_use_[static_cast<std::size_t>(info.category)] -= info.bytes;
+    if (--uses_[index(buffer)] == 0 && live_[index(buffer)]) release(buffer);
   }
+}
+
+void Executor::release(int buffer) {
+  const StorageBuffer& info = program_.storage.buffers[index(buffer)];
+  live_[index(buffer)] = false;
+  in_use_[static_cast<std::size_t>(info.category)] -= info.bytes;
+  padding_ -= align_up(info.bytes) - info.bytes;
 }
 
 }  // namespace ashlar

@@ -50,6 +50,8 @@ class Executor {
   const PerCategory<std::int64_t>& peak_transients() const { return peak_; }
   const PerCategory<std::int64_t>& transients_at_peak() const { return at_peak_; }
   std::int64_t peak_load() const { return peak_load_; }
+  /// Bytes that alignment adds to the buffers in use at the peak.
+  std::int64_t padding_at_peak() const { return padding_at_peak_; }
   /// Called after each instruction with the bytes then in use per category.
   std::function<void(int step, const PerCategory<std::int64_t>& in_use)> on_load;
   /// Called as instructions are issued.
@@ -73,6 +75,7 @@ class Executor {
   void begin_use(int buffer);
   void begin_use(const Bound& bound);
   void end_use(int i, const Bound& bound);
+  void release(int buffer);
 
   const Program& program_;
   PerSpace<std::byte*> bases_;
@@ -84,6 +87,7 @@ class Executor {
   std::vector<bool> live_;    // by storage buffer
   PerCategory<std::int64_t> in_use_{}, peak_{}, at_peak_{};
   std::int64_t peak_load_ = 0;
+  std::int64_t padding_ = 0, padding_at_peak_ = 0;
   RunTimes times_;
 };
 

@@ -142,7 +142,7 @@ class Resolver {
       touch(node, i);
     }
     for (const auto& [name, id] : graph_.outputs)
-      extend(id, static_cast<int>(instructions_.size()) - 1);
+      extend(id, static_cast<int>(instructions_.size()));  // read after the run
     for (StorageBuffer& b : storage_.buffers) {
       if (b.kind == InputKind::data) b.first = std::max(body_first, 0);
       if (b.first >= 0 && b.first < body_first && b.last > body_first)

@@ -1,0 +1,60 @@
+// GPT-2 (Radford et al. 2019) as a traced model; configurations in the dialect of Hugging Face's
+// config.json.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ashlar/graph.hpp"
+
+namespace ashlar {
+
+struct GptConfig {
+  std::string name = "tiny";
+  std::int64_t layers = 4;
+  std::int64_t heads = 4;
+  std::int64_t width = 128;
+  std::int64_t positions = 256;
+  std::int64_t vocabulary = 256;
+  std::int64_t inner = 512;  // width of the MLP
+  bool tied = true;          // the head uses the token embedding
+  double epsilon = 1e-5;
+};
+
+/// "tiny", "small", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl".
+std::span<const std::string_view> gpt_presets();
+
+/// A preset or the path of a config.json of model_type gpt2.
+/// @throws InvalidArgument naming the nearest presets, or the key of the file that is missing or
+/// cannot be right.
+GptConfig gpt_config(const std::string& name_or_path);
+
+/// The config.json that GPT2LMHeadModel reads.
+std::string to_config_json(const GptConfig& config, std::string_view torch_dtype);
+
+/// How a GPT is traced.
+struct GptTrace {
+  std::int64_t batch = 1;
+  std::int64_t sequence = 256;
+  DType dtype = DType::f32;
+  double dropout = 0;  // on the embedding and on both residual branches
+  std::vector<std::string>
+      frozen;  // parameters whose name contains one of these (or matches with * wildcards)
+};
+
+/// Inputs "tokens" and "targets", i32 (B, T); @return the mean cross-entropy, f32 scalar.
+/// Parameters carry Hugging Face's names ("h.0.attn.c_attn.weight"), weights are (in, out). Units:
+/// "embedding", "h.0", ..., "head".
+Value gpt_loss(Tracer& tracer, const GptConfig& config, const GptTrace& how);
+
+/// Input "tokens"; output "logits" (B, V) of the last position.
+void gpt_next_token(Tracer& tracer, const GptConfig& config, const GptTrace& how);
+
+/// True when `name` contains `pattern`, or matches it as a whole where it has a '*' (any run of
+/// characters).
+bool matches_pattern(std::string_view name, std::string_view pattern);
+
+}  // namespace ashlar

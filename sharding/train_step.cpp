@@ -1,0 +1,234 @@
+// One training step from model code to bytes, the passes in order; read it top to bottom.
+#include "ashlar/train_step.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "ashlar/autodiff.hpp"
+#include "ashlar/buffer.hpp"
+#include "ashlar/error.hpp"
+#include "graph/executor.hpp"
+#include "runtime/thread_pool.hpp"
+#include "sharding/flat_values.hpp"
+#include "sharding/initialize.hpp"
+#include "sharding/shard_pass.hpp"
+#include "sharding/train_step_parts.hpp"
+
+namespace ashlar {
+
+Graph trace_training(const LossModel& model, const ShardOptions& options) {
+  Tracer tracer;
+  const Value loss = model(tracer);
+  tracer.output(std::string(kLoss), loss);
+  std::vector<Value> trainable;
+  for (const ValueId id : tracer.graph().inputs) {
+    const ValueInfo& value = tracer.graph()[id];
+    if (value.input == InputKind::parameter &&
+        tracer.graph().parameters[static_cast<std::size_t>(value.parameter)].trainable) {
+      trainable.emplace_back(&tracer, id);
+    }
+  }
+  const Value cotangent = tracer.input(std::string(kLossCotangent), loss.dtype(), loss.shape());
+  const std::vector<DType> dtypes(trainable.size(), local_gradient_dtype(options));
+  const auto gradients = vjp(tracer, {&loss, 1}, {&cotangent, 1}, trainable, dtypes);
+  for (std::size_t i = 0; i < trainable.size(); ++i) {
+    if (gradients[i])
+      tracer.output(gradient_name(tracer.graph()[trainable[i].id()].name), gradients[i]);
+  }
+  return std::move(tracer.graph());
+}
+
+ShardOptions shard_options(const TrainConfig& config) {
+  ShardOptions options{config.zero, config.precision, config.optimizer, config.micro_batches,
+                       true,        config.clip};
+  options.reduce_each = config.reduce == ReduceWhen::each ||
+                        (config.reduce == ReduceWhen::automatic && config.zero.stage >= 2);
+  return options;
+}
+
+struct TrainStep::Implementation {
+  Implementation(Communicator& ranks, const LossModel& model, const TrainConfig& settings,
+                 const std::vector<ForwardModel>& forwards)
+      : communicator(ranks),
+        config(settings),
+        options(shard_options(settings)),
+        pool(settings.threads),
+        backend{"", settings.threads},
+        joint(trace_training(model, options)),
+        layout(joint.parameters, joint.units, ranks.size()) {
+    const ScheduleOptions order{config.zero.prefetch, config.zero.overlap};
+    programs.push_back(compile(shard(joint, layout, options), order, backend, states));
+    ShardOptions once = options;
+    once.micro_batches = 1;
+    for (const ForwardModel& forward : forwards) {
+      Tracer tracer;
+      forward(tracer);
+      programs.push_back(compile(shard(tracer.graph(), layout, once), order, backend, states));
+    }
+    agree();
+    allocate();
+    initialize_parameters();
+  }
+
+  void agree() {
+    std::vector<std::string> lines;
+    for (const Program& program : programs) {
+      for (std::string& line : describe(program)) lines.push_back(std::move(line));
+    }
+    for (const Parameter& p : layout.parameters())
+      lines.push_back(fmt::format("parameter {} {}", p.name, to_string(p.shape)));
+    require_agreement(communicator, "compiled step", lines);
+  }
+
+  void allocate() {
+    PerSpace<std::int64_t> bytes{};
+    for (std::size_t s = 0; s < kSpaces; ++s) {
+      for (const Program& program : programs) bytes[s] = std::max(bytes[s], program.heights[s]);
+      if (s < 2) bytes[s] = states.bytes(static_cast<Space>(s));
+      const bool window = s == static_cast<std::size_t>(Space::state_window) ||
+                          s == static_cast<std::size_t>(Space::transient_window);
+      try {
+        arenas[s] =
+            Buffer(window ? communicator.window() : host_memory(), bytes[s], Category::activation);
+      } catch (const OutOfMemory& error) {
+        throw OutOfMemory(fmt::format("rank {}: {}; the step needs {}: {}", communicator.rank(),
+                                      error.what(), format_bytes(planned().total),
+                                      describe(planned().at_peak)));
+      }
+      bases[s] = arenas[s].data();
+      allocated += bytes[s];
+      if (s < 2) std::memset(bases[s], 0, static_cast<std::size_t>(bytes[s]));
+    }
+    for (const Program& program : programs) {
+      executors.push_back(std::make_unique<Executor>(program, bases, communicator, pool));
+      executors.back()->poison = executors.back()->poison || config.poison;
+    }
+    values = std::make_unique<FlatValues>(layout, options, states, bases, communicator);
+  }
+
+  void initialize_parameters() {
+    values->fill([this](const Parameter& parameter, std::int64_t first, TensorView part) {
+      initialize(parameter, config.seed, first, part);
+    });
+  }
+
+  RunContext context() const {
+    RunContext run;
+    run.seed = config.seed;
+    run.step = steps + 1;
+    run.micro_batches = config.micro_batches;
+    run.first_sample = communicator.rank() * config.samples;
+    run.learning_rate = config.schedule.rate(steps + 1);
+    return run;
+  }
+
+  MemoryUse planned() const {
+    const PeakBytes peak = planned_peak(programs[0], states);
+    return {peak.peak, peak.at_peak, peak.fragmentation, peak.padding, peak.total};
+  }
+
+  /// What the run counted, within what was allocated.
+  MemoryUse measured(const Executor& executor) const {
+    MemoryUse use{states.by_category(), states.by_category(), 0, 0, allocated};
+    std::int64_t load = 0;
+    for (std::size_t c = 0; c < kCategories; ++c) {
+      use.peak[c] += executor.peak_transients()[c];
+      use.at_peak[c] += executor.transients_at_peak()[c];
+      load += use.at_peak[c];
+    }
+    std::int64_t payload = 0;
+    for (const auto& [name, entry] : states.entries()) payload += entry.type.bytes();
+    use.padding = states.bytes(Space::state) + states.bytes(Space::state_window) - payload +
+                  executor.padding_at_peak();
+    use.fragmentation = allocated - load - use.padding;
+    return use;
+  }
+
+  Batch batch_of(std::size_t program) const {
+    Batch batch;
+    for (const auto& [name, operand] : programs[program].inputs)
+      batch.emplace(name, executors[program]->input(name));
+    return batch;
+  }
+
+  Communicator& communicator;
+  TrainConfig config;
+  ShardOptions options;
+  ThreadPool pool;
+  Backend backend;
+  Graph joint;
+  FlatLayout layout;
+  StateLayout states;
+  std::vector<Program> programs;  // the step, then the forward models
+  PerSpace<Buffer> arenas;
+  PerSpace<std::byte*> bases{};
+  std::int64_t allocated = 0;
+  std::vector<std::unique_ptr<Executor>> executors;
+  std::unique_ptr<FlatValues> values;
+  std::int64_t steps = 0;
+};
+
+TrainStep::TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
+                     const std::vector<ForwardModel>& forwards)
+    : implementation_(std::make_unique<Implementation>(communicator, model, config, forwards)) {}
+TrainStep::~TrainStep() = default;
+TrainStep::TrainStep(TrainStep&&) noexcept = default;
+
+StepResult TrainStep::step(const Loader& load) {
+  Implementation& self = *implementation_;
+  Executor& executor = *self.executors[0];
+  const RunContext context = self.context();
+  const Batch batch = self.batch_of(0);
+  const RunTimes times =
+      executor.run(context, [&](std::int64_t micro_batch) { load(micro_batch, batch); });
+  ++self.steps;
+  StepResult result;
+  result.loss = *executor.output(std::string(kLoss)).as<float>();
+  result.grad_norm = *executor.output("grad_norm").as<double>();
+  result.learning_rate = context.learning_rate;
+  result.seconds_forward = times.forward;
+  result.seconds_backward = times.backward;
+  result.seconds_update = times.update;
+  result.seconds_exposed = times.exposed;
+  result.memory = self.measured(executor);
+  return result;
+}
+
+Batch TrainStep::forward(int index, const Loader& load) {
+  Implementation& self = *implementation_;
+  const std::size_t program = static_cast<std::size_t>(index) + 1;
+  RunContext context = self.context();
+  context.micro_batches = 1;
+  const Batch batch = self.batch_of(program);
+  self.executors[program]->run(context,
+                               [&](std::int64_t micro_batch) { load(micro_batch, batch); });
+  Batch outputs;
+  for (const auto& [name, operand] : self.programs[program].outputs)
+    outputs.emplace(name, self.executors[program]->output(name));
+  return outputs;
+}
+
+std::int64_t TrainStep::steps() const { return implementation_->steps; }
+void TrainStep::set_steps(std::int64_t steps) { implementation_->steps = steps; }
+const FlatLayout& TrainStep::layout() const { return implementation_->layout; }
+std::vector<ShardView> TrainStep::shards() const { return implementation_->values->shards(); }
+void TrainStep::restore_from_shards() { implementation_->values->spread(); }
+void TrainStep::load_parameters(const ParameterSource& source) {
+  implementation_->values->fill(source);
+}
+void TrainStep::read_parameter(int parameter, TensorView values) {
+  implementation_->values->read(parameter, values);
+}
+PerCategory<std::int64_t> TrainStep::state_bytes() const {
+  return implementation_->states.by_category();
+}
+MemoryUse TrainStep::planned() const { return implementation_->planned(); }
+int TrainStep::first_bad_parameter() const { return implementation_->values->first_bad_gradient(); }
+std::vector<std::string> TrainStep::program() const {
+  return describe(implementation_->programs[0]);
+}
+
+}  // namespace ashlar
