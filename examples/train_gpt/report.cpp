@@ -1,0 +1,124 @@
+#include "train_gpt/report.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "ashlar/memory_resource.hpp"
+
+namespace train_gpt {
+namespace {
+
+constexpr std::size_t kMostColumns = 4;
+
+using Number = std::function<std::int64_t(const RankReport&)>;
+
+std::int64_t divide_up(std::int64_t bytes, int ranks) { return (bytes + ranks - 1) / ranks; }
+
+class Table {
+ public:
+  explicit Table(std::span<const RankReport> ranks) : ranks_(ranks) {
+    text_ = fmt::format("{:<24}{:>14}", "", "formula");
+    if (ranks_.size() > kMostColumns)
+      text_ += fmt::format("{:>14}{:>14}", "lowest rank", "highest rank");
+    else
+      for (std::size_t rank = 0; rank < ranks_.size(); ++rank)
+        text_ += fmt::format("{:>14}", fmt::format("rank {}", rank));
+    text_ += '\n';
+  }
+
+  void heading(std::string_view words) { text_ += fmt::format("{}\n", words); }
+
+  void row(std::string_view name, std::optional<std::int64_t> formula, const Number& number) {
+    std::vector<std::int64_t> values;
+    for (const RankReport& rank : ranks_) values.push_back(number(rank));
+    if (values.size() > kMostColumns) {
+      const auto [low, high] = std::ranges::minmax(values);
+      values = {low, high};
+    }
+    text_ += fmt::format("  {:<22}{:>14}", name, formula ? ashlar::format_bytes(*formula) : "");
+    for (const std::int64_t value : values)
+      text_ += fmt::format("{:>14}", ashlar::format_bytes(value));
+    text_ += '\n';
+  }
+
+  std::string text() const { return text_; }
+
+ private:
+  std::span<const RankReport> ranks_;
+  std::string text_;
+};
+
+std::int64_t sum(const ModelStateBytes& state) {
+  return state.parameter + state.gradient + state.optimizer_state;
+}
+
+void add_state(Table& table, const ModelStateBytes& formula) {
+  table.heading("model state");
+  table.row("parameter", formula.parameter, [](auto& rank) { return rank.state.parameter; });
+  table.row("gradient", formula.gradient, [](auto& rank) { return rank.state.gradient; });
+  table.row("optimizer state", formula.optimizer_state,
+            [](auto& rank) { return rank.state.optimizer_state; });
+  table.row("sum", sum(formula), [](auto& rank) { return sum(rank.state); });
+}
+
+void add_peaks(Table& table) {
+  table.heading("peak of a step (each its own)");
+  for (int i = 0; i < ashlar::kCategories; ++i) {
+    std::string name(name_of(static_cast<ashlar::Category>(i)));
+    std::ranges::replace(name, '_', ' ');
+    table.row(name, std::nullopt,
+              [i](auto& rank) { return rank.peak.category[static_cast<std::size_t>(i)]; });
+  }
+  table.row("total", std::nullopt, [](auto& rank) { return rank.peak.total; });
+}
+
+void add_traffic(Table& table, const TrafficFormula& formula) {
+  table.heading("sent per step");
+  for (int i = 0; i < ashlar::kTrafficKinds; ++i) {
+    const auto kind = static_cast<ashlar::Traffic>(i);
+    std::optional<std::int64_t> expected;
+    if (kind == ashlar::Traffic::all_gather) expected = formula.all_gather;
+    if (kind == ashlar::Traffic::reduce_scatter) expected = formula.reduce_scatter;
+    std::string name(name_of(kind));
+    std::ranges::replace(name, '_', ' ');
+    table.row(name, expected, [i](auto& rank) { return rank.sent[static_cast<std::size_t>(i)]; });
+  }
+}
+
+}  // namespace
+
+ModelStateBytes state_formula(const ZeroCase& zero) {
+  const std::int64_t p = zero.bf16 ? 2 : 4;
+  const std::int64_t g = zero.bf16 && zero.accumulate == 1 ? 2 : 4;
+  const std::int64_t s = zero.bf16 ? 12 : 8;
+  const bool whole_gradients = zero.stage < 2 || (zero.accumulate > 1 && !zero.reduce_each);
+  const auto share = [&](std::int64_t bytes, bool whole) {
+    return whole ? bytes : divide_up(bytes, zero.ranks);
+  };
+  return {share(p * (zero.trainable + zero.frozen), zero.stage < 3),
+          share(g * zero.trainable, whole_gradients), share(s * zero.trainable, zero.stage < 1)};
+}
+
+TrafficFormula traffic_formula(const ZeroCase& zero) {
+  const std::int64_t p = zero.bf16 ? 2 : 4;
+  const std::int64_t wire = zero.bf16_wire ? 2 : 4;
+  const std::int64_t gathered = zero.trainable + (zero.stage == 3 ? zero.frozen : 0);
+  const std::int64_t gathers = zero.stage < 3 ? 1 : zero.accumulate * (zero.reshard ? 2 : 1);
+  const std::int64_t reductions = zero.reduce_each ? zero.accumulate : 1;
+  const auto sent = [&](std::int64_t bytes) { return bytes * (zero.ranks - 1) / zero.ranks; };
+  return {sent(gathers * gathered * p), sent(reductions * zero.trainable * wire)};
+}
+
+std::string report_table(const ZeroCase& zero, std::span<const RankReport> ranks) {
+  Table table(ranks);
+  add_state(table, state_formula(zero));
+  add_peaks(table);
+  add_traffic(table, traffic_formula(zero));
+  return table.text();
+}
+
+}  // namespace train_gpt

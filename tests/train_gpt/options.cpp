@@ -1,0 +1,229 @@
+#include "train_gpt/options.hpp"
+
+#include <doctest/doctest.h>
+
+#include <array>
+
+#include "ashlar/error.hpp"
+#include "support/temporary_folder.hpp"
+#include "train_gpt/nearest.hpp"
+
+using namespace train_gpt;
+
+namespace {
+
+Options parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "train_gpt");
+  return parse_options(static_cast<int>(arguments.size()), arguments.data());
+}
+
+std::string refused(std::vector<const char*> arguments) {
+  return message_of<ashlar::InvalidArgument>([&] { parse(std::move(arguments)); });
+}
+
+}  // namespace
+
+TEST_CASE("options: defaults") {
+  const Options o = parse({"--synthetic"});
+  CHECK(o.model == "tiny");
+  CHECK(o.stage == 3);
+  CHECK(o.precision == "fp32");
+  CHECK(o.reduce_dtype == "fp32");
+  CHECK(o.schedule == "constant");
+  CHECK(o.warmup == 0);
+  CHECK(o.clip == 0);
+  CHECK(o.dropout == 0);
+  CHECK(o.accumulate == 1);
+  CHECK(o.timeout == 60);
+  CHECK(o.overlap);
+  CHECK(o.reshard);
+  CHECK(o.validation == 0);
+}
+
+TEST_CASE("options: every flag reaches its field") {
+  const TemporaryFolder folder;
+  const std::string config = folder.write("config.json", "{}").string();
+  const Options o = parse({"--model",   config.c_str(),
+                           "--init",    "in",
+                           "--export",  "out",
+                           "--text",    "a",
+                           "b",         "--validation",
+                           "0.25",      "--validate-every",
+                           "7",         "--stage",
+                           "1",         "--precision",
+                           "bf16",      "--reduce-dtype",
+                           "fp32",      "--batch",
+                           "3",         "--seq",
+                           "17",        "--accumulate",
+                           "2",         "--reduce",
+                           "each",      "--steps",
+                           "9",         "--lr",
+                           "0",         "--warmup",
+                           "4",         "--schedule",
+                           "cosine",    "--weight-decay",
+                           "0.2",       "--betas",
+                           "0.8",       "0.99",
+                           "--clip",    "1.5",
+                           "--dropout", "0.1",
+                           "--freeze",  "wte",
+                           "h.0.*",     "--seed",
+                           "11",        "--ranks",
+                           "4",         "--threads",
+                           "2",         "--bucket",
+                           "1.5MiB",    "--prefetch",
+                           "3",         "--overlap",
+                           "off",       "--reshard",
+                           "off",       "--timeout",
+                           "2.5",       "--metrics",
+                           "m",         "--save",
+                           "s",         "--save-every",
+                           "5",         "--sample",
+                           "64",        "--plot",
+                           "p",         "--quiet"});
+  const nlohmann::ordered_json expected{{"model", config},
+                                        {"init", "in"},
+                                        {"export", "out"},
+                                        {"text", {"a", "b"}},
+                                        {"tokens", nlohmann::ordered_json::array()},
+                                        {"synthetic", false},
+                                        {"validation", 0.25},
+                                        {"validate-every", 7},
+                                        {"stage", 1},
+                                        {"precision", "bf16"},
+                                        {"reduce-dtype", "fp32"},
+                                        {"batch", 3},
+                                        {"seq", 17},
+                                        {"accumulate", 2},
+                                        {"reduce", "each"},
+                                        {"steps", 9},
+                                        {"lr", 0.0},
+                                        {"warmup", 4},
+                                        {"schedule", "cosine"},
+                                        {"weight-decay", 0.2},
+                                        {"betas", {0.8, 0.99}},
+                                        {"clip", 1.5},
+                                        {"dropout", 0.1},
+                                        {"freeze", {"wte", "h.0.*"}},
+                                        {"seed", 11},
+                                        {"ranks", 4},
+                                        {"threads", 2},
+                                        {"bucket", 1572864},
+                                        {"prefetch", 3},
+                                        {"overlap", "off"},
+                                        {"reshard", "off"},
+                                        {"timeout", 2.5},
+                                        {"metrics", "m"},
+                                        {"save", "s"},
+                                        {"save-every", 5},
+                                        {"resume", ""},
+                                        {"sample", 64},
+                                        {"plot", "p"},
+                                        {"quiet", true}};
+  CHECK(to_json(o).dump() == expected.dump());
+  CHECK(parse({"--tokens", "x.bin", "y.bin", "--resume", "r"}).tokens.size() == 2);
+  CHECK(parse({"--synthetic", "--betas=0.5,0.6"}).betas == std::vector<double>{0.5, 0.6});
+  CHECK(parse({"--synthetic", "--resume", "r"}).resume == "r");
+}
+
+TEST_CASE("options: the defaults that follow other flags") {
+  for (const char* stage : {"0", "1", "2", "3"})
+    CHECK(parse({"--synthetic", "--stage", stage}).reduce == (stage[0] >= '2' ? "each" : "last"));
+  CHECK(parse({"--synthetic", "--stage", "3", "--reduce", "last"}).reduce == "last");
+  CHECK(parse({"--synthetic", "--precision", "bf16"}).reduce_dtype == "bf16");
+  CHECK(parse({"--text", "a", "--validate-every", "5"}).validation == 0.1);
+  CHECK(parse({"--steps", "0", "--init", "a", "--export", "b"}).steps == 0);
+}
+
+TEST_CASE("options: bad input is one line that names the flag and the remedy") {
+  struct Case {
+    std::vector<const char*> arguments;
+    std::vector<const char*> said;
+  };
+  const std::vector<Case> cases{
+      {{"--synthetic", "--stge", "3"}, {"--stge: unknown flag", "did you mean --stage"}},
+      {{"--synthetic", "--learning-rate=1"}, {"--learning-rate: unknown flag", "see --help"}},
+      {{"--synthetic", "stray"}, {"'stray' belongs to no flag"}},
+      {{"--synthetic", "--model", "smal"}, {"--model smal", "did you mean small"}},
+      {{"--synthetic", "--model", "gpt2-larg"}, {"did you mean gpt2-large"}},
+      {{"--synthetic", "--model", "bert"}, {"one of: tiny, small", "config.json"}},
+      {{"--synthetic", "--model", "no/config.json"}, {"no such file"}},
+      {{"--synthetic", "--precision", "fp23"}, {"--precision fp23", "did you mean fp32?"}},
+      {{"--synthetic", "--reduce-dtype", "int8"}, {"--reduce-dtype int8", "one of: fp32, bf16"}},
+      {{"--synthetic", "--reduce", "lst"}, {"--reduce lst", "did you mean last?"}},
+      {{"--synthetic", "--schedule", "linear"}, {"--schedule linear", "one of: cosine, constant"}},
+      {{"--synthetic", "--overlap", "yes"}, {"--overlap yes", "on, off"}},
+      {{"--synthetic", "--reshard", "of"}, {"--reshard of", "on or off"}},
+      {{"--synthetic", "--stage", "7"}, {"--stage 7", "0, 1, 2 or 3"}},
+      {{"--synthetic", "--stage", "-1"}, {"--stage -1"}},
+      {{"--synthetic", "--batch", "0"}, {"--batch 0: must be 1 or more"}},
+      {{"--synthetic", "--batch", "many"}, {"--batch", "many"}},
+      {{"--synthetic", "--batch", "1.5"}, {"--batch", "1.5"}},
+      {{"--synthetic", "--batch"}, {"--batch"}},
+      {{"--synthetic", "--seq", "0"}, {"--seq 0"}},
+      {{"--synthetic", "--accumulate", "0"}, {"--accumulate 0"}},
+      {{"--synthetic", "--steps", "-3"}, {"--steps -3"}},
+      {{"--synthetic", "--warmup", "-1"}, {"--warmup -1"}},
+      {{"--synthetic", "--lr", "-0.1"}, {"--lr -0.1"}},
+      {{"--synthetic", "--lr", "nan"}, {"--lr nan"}},
+      {{"--synthetic", "--clip", "-1"}, {"--clip -1"}},
+      {{"--synthetic", "--weight-decay", "inf"}, {"--weight-decay inf"}},
+      {{"--synthetic", "--betas", "0.9", "1"}, {"--betas 0.9 1", "[0, 1)"}},
+      {{"--synthetic", "--betas", "0.9"}, {"--betas"}},
+      {{"--synthetic", "--dropout", "1"}, {"--dropout 1", "[0, 1)"}},
+      {{"--synthetic", "--ranks", "0"}, {"--ranks 0"}},
+      {{"--synthetic", "--threads", "-2"}, {"--threads -2"}},
+      {{"--synthetic", "--prefetch", "-1"}, {"--prefetch -1"}},
+      {{"--synthetic", "--bucket", "5MB"}, {"--bucket 5MB", "MiB"}},
+      {{"--synthetic", "--timeout", "0"}, {"--timeout 0", "more than 0"}},
+      {{"--synthetic", "--seed", "-1"}, {"--seed"}},
+      {{"--synthetic", "--save-every", "2"}, {"--save-every 2", "needs --save"}},
+      {{"--synthetic", "--sample", "-1"}, {"--sample -1"}},
+      {{"--synthetic", "--resume", "r", "--init", "i"}, {"--resume r", "--init"}},
+      {{}, {"nothing to train on", "--text", "--tokens", "--synthetic"}},
+      {{"--text", "a", "--tokens", "b"}, {"--text, --tokens: give only one"}},
+      {{"--tokens", "a", "--synthetic"}, {"--tokens, --synthetic: give only one"}},
+      {{"--synthetic", "--validation", "0.1"}, {"--validation 0.1", "needs --text"}},
+      {{"--synthetic", "--validate-every", "2"}, {"--validate-every 2", "needs --text"}},
+      {{"--text", "a", "--validation", "1"}, {"--validation 1"}},
+      {{"--text", "a", "--validate-every", "-1"}, {"--validate-every -1"}},
+      {{"--text", "a", "--validation", "0", "--validate-every", "5"}, {"--validate-every 5"}},
+  };
+  for (const Case& wrong : cases) {
+    const std::string message = refused(wrong.arguments);
+    CAPTURE(message);
+    for (const char* part : wrong.said) {
+      CAPTURE(part);
+      CHECK(contains(message, part));
+    }
+    CHECK(message != "nothing thrown");
+    CHECK(!contains(message, "\n"));
+  }
+}
+
+TEST_CASE("options: --help names every flag") {
+  const std::string help = parse({"--help"}).help;
+  const nlohmann::ordered_json flags = to_json(Options{});
+  for (const auto& [flag, value] : flags.items()) CHECK(contains(help, "--" + flag));
+}
+
+TEST_CASE("options: ranks must agree on all but what rank 0 alone reads") {
+  const auto entries = [](std::vector<const char*> more) {
+    more.insert(more.begin(), "--synthetic");
+    return agreement_entries(parse(std::move(more)));
+  };
+  const auto base = entries({});
+  CHECK(entries({"--metrics", "m", "--plot", "p", "--quiet"}) == base);
+  CHECK(entries({"--batch", "9"}) != base);
+  CHECK(entries({"--seed", "9"}) != base);
+  CHECK(entries({"--lr", "0.00030000000000000003"}) != base);
+  CHECK(entries({"--freeze", "a"}) != base);
+  CHECK(base.size() == to_json(Options{}).size() - 3);
+}
+
+TEST_CASE("options: edit distance") {
+  CHECK(edit_distance("", "abc") == 3);
+  CHECK(edit_distance("stage", "stage") == 0);
+  CHECK(edit_distance("stage", "satge") == 1);
+  CHECK(edit_distance("kitten", "sitting") == 3);
+  CHECK(edit_distance("sitting", "kitten") == 3);
+}
