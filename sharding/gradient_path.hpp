@@ -20,8 +20,10 @@ class GradientPath {
   /// bucket; a bucket that has reached its size is reduced.
   void ready(std::string_view parameter, Value gradient);
 
-  /// Parameters without a gradient get zeros; what is left is reduced; then norm, update and, where
-  /// parameters or gradients are kept whole, gathers. @return the norm of the gradient, f64 scalar.
+  /// Ends the body: parameters without a gradient get zeros, what waits in the bucket is reduced.
+  void finish_backward();
+  /// The update section: local sums are reduced; norm, update and, where parameters or gradients are
+  /// kept whole, gathers. @return the norm of the gradient, f64 scalar.
   Value finish();
 
  private:
