@@ -53,7 +53,7 @@ struct Run {
   std::vector<Doubles> cotangents = {};     // of the outputs; empty: all ones
   std::vector<DType> gradient_dtypes = {};  // per differentiable input; empty: dtype
   int threads = 0;                          // 0: no pool
-  std::int64_t offset_bytes = 0;            // every allocation begins so far behind alignment
+  std::int64_t offset_bytes = 0;            // every allocation lies so much further
   RunContext context = {};
 };
 struct Result {
