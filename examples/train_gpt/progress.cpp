@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdlib>
+#include <string_view>
 
 #include "ashlar/memory_resource.hpp"
 
@@ -17,6 +19,8 @@ constexpr double kPlainSeconds = 5;
 
 ProgressMode progress_mode(std::FILE* stream, bool quiet) {
   if (quiet) return ProgressMode::quiet;
+  const char* wish = std::getenv("ASHLAR_PROGRESS");
+  if (wish != nullptr && std::string_view(wish) == "terminal") return ProgressMode::terminal;
   return ::isatty(::fileno(stream)) == 1 ? ProgressMode::terminal : ProgressMode::plain;
 }
 

@@ -13,7 +13,8 @@ namespace train_gpt {
 
 enum class ProgressMode : std::uint8_t { quiet, plain, terminal };
 
-/// terminal when `stream` is one.
+/// terminal when `stream` is one, or when the environment says ASHLAR_PROGRESS=terminal (a launcher
+/// hides the terminal from its ranks).
 ProgressMode progress_mode(std::FILE* stream, bool quiet);
 
 /// "1:02:03", "4:05".

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <functional>
 
 #include "support/temporary_folder.hpp"
@@ -72,6 +74,11 @@ TEST_CASE("progress: quiet prints nothing") {
   std::FILE* file = std::tmpfile();
   CHECK(progress_mode(file, false) == ProgressMode::plain);
   CHECK(progress_mode(file, true) == ProgressMode::quiet);
+  ::setenv("ASHLAR_PROGRESS", "terminal", 1);
+  CHECK(progress_mode(file, false) == ProgressMode::terminal);
+  CHECK(progress_mode(file, true) == ProgressMode::quiet);
+  ::unsetenv("ASHLAR_PROGRESS");
+  CHECK(progress_mode(file, false) == ProgressMode::plain);
   std::fclose(file);
 }
 

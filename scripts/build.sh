@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# scripts/build.sh [release|dev|asan|tsan] [target...]
+# Installs what is missing of scripts/apt-packages.txt, configures, and builds into build/<preset>. Says nothing when there
+# is nothing to do.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+preset=${1:-release}
+targets=("${@:2}")
+case $preset in
+  release | dev | asan | tsan) ;;
+  *)
+    echo "build.sh: no preset '$preset'; choose release, dev, asan or tsan" >&2
+    exit 2
+    ;;
+esac
+
+install_packages() {
+  local package missing=() root=()
+  command -v dpkg-query >/dev/null || return 0 # not Debian: CMake names what it does not find
+  for package in $(grep -v '^#' scripts/apt-packages.txt); do
+    [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+  done
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  if [[ $EUID -ne 0 ]]; then
+    if ! command -v sudo >/dev/null; then
+      echo "build.sh: as root, run: apt-get install ${missing[*]}" >&2
+      exit 2
+    fi
+    root=(sudo)
+  fi
+  echo "Installing ${missing[*]}"
+  local log
+  log=$(mktemp)
+  if ! { "${root[@]}" apt-get update &&
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } \
+    >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "build.sh: apt-get could not install the packages above" >&2
+    exit 2
+  fi
+  rm -f "$log"
+}
+
+configure() {
+  local ninja_file=build/$preset/build.ninja
+  [[ -e $ninja_file && $ninja_file -nt CMakePresets.json ]] && return 0
+  if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+  cmake --preset "$preset"
+  touch "$ninja_file"
+}
+
+build() {
+  local command=(cmake --build "build/$preset")
+  if [[ ${#targets[@]} -gt 0 ]]; then command+=(--target "${targets[@]}"); fi
+  if [[ -t 1 ]]; then
+    "${command[@]}"
+  else
+    "${command[@]}" | sed -u -e '/^ninja: no work to do\.$/d' -e '/Re-checking globbed directories/d'
+  fi
+}
+
+install_packages
+configure
+build
