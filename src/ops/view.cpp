@@ -51,6 +51,7 @@ std::optional<ViewLayout> reshape_view(const TensorType& input, const Shape& str
                                        const TensorType& output, const Attributes&) {
   ViewLayout layout{.strides = contiguous_strides(output.shape)};
   if (output.elements() == 0) return layout;
+  if (TensorView(nullptr, DType::u8, input.shape, strides).contiguous()) return layout;
   int from = input.shape.rank() - 1;
   std::int64_t available = 1;  // elements of the current run of old axes that are not yet used
   std::int64_t step = 1;       // stride at which the next new axis continues
