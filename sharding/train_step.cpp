@@ -225,6 +225,10 @@ void TrainStep::read_parameter(int parameter, TensorView values) {
 PerCategory<std::int64_t> TrainStep::state_bytes() const {
   return implementation_->states.by_category();
 }
+std::int64_t TrainStep::allocated_bytes() const { return implementation_->allocated; }
+std::int64_t TrainStep::window_bytes() const {
+  return implementation_->arenas[1].bytes() + implementation_->arenas[3].bytes();
+}
 MemoryUse TrainStep::planned() const { return implementation_->planned(); }
 int TrainStep::first_bad_parameter() const { return implementation_->values->first_bad_gradient(); }
 std::vector<std::string> TrainStep::program() const {

@@ -1,4 +1,5 @@
-// The front door for models traced by Ashlar: model code in, a compiled and sharded training step out.
+// The front door for models traced by Ashlar: model code in, a compiled and sharded training step
+// out.
 #pragma once
 
 #include <functional>
@@ -14,34 +15,38 @@
 
 namespace ashlar {
 
-/// When gradients travel: after each micro-batch, or once after the last. automatic: each at stages 2 and 3, else last.
+/// When gradients travel: after each micro-batch, or once after the last. automatic: each at stages
+/// 2 and 3, else last.
 enum class ReduceWhen : std::uint8_t { automatic, each, last };
 
 struct TrainConfig {
   ZeroConfig zero;
   PrecisionPolicy precision;
   OptimizerConfig optimizer = AdamW{};
-  Schedule schedule;              // the learning rate; the optimizer's own lr is not used
-  double clip = 0;                // of the global gradient norm; 0: off
-  std::int64_t micro_batches = 1; // K, accumulated per step
+  Schedule schedule;               // the learning rate; the optimizer's own lr is not used
+  double clip = 0;                 // of the global gradient norm; 0: off
+  std::int64_t micro_batches = 1;  // K, accumulated per step
   ReduceWhen reduce = ReduceWhen::automatic;
-  std::uint64_t seed = 0;         // of initial values and dropout
-  std::int64_t samples = 1;       // per rank and micro-batch: the first axis of the data inputs
-  int threads = 1;                // of this rank
-  bool poison = false;            // fill dead transients with NaN patterns (always on in debug builds)
+  std::uint64_t seed = 0;    // of initial values and dropout
+  std::int64_t samples = 1;  // per rank and micro-batch: the first axis of the data inputs
+  int threads = 1;           // of this rank
+  bool poison = false;       // fill dead transients with NaN patterns (always on in debug builds)
 };
 
 /// Data inputs by name, this rank's: the loader writes them.
 using Batch = std::map<std::string, TensorView>;
 using Loader = std::function<void(std::int64_t micro_batch, const Batch& batch)>;
 
-/// Traces a model: declares inputs and parameters, returns the loss (a scalar, the mean over this rank's samples).
+/// Traces a model: declares inputs and parameters, returns the loss (a scalar, the mean over this
+/// rank's samples).
 using LossModel = std::function<Value(Tracer&)>;
-/// Traces something else over the same parameters (evaluation, sampling): declares inputs and outputs.
+/// Traces something else over the same parameters (evaluation, sampling): declares inputs and
+/// outputs.
 using ForwardModel = std::function<void(Tracer&)>;
 
-/// Bytes of one run. `total` = state and transient arenas; each category's own maximum in `peak`; `at_peak` is the
-/// instant of the largest load and, with `fragmentation` and `padding`, sums to total.
+/// Bytes of one run. `total` = state and transient arenas; each category's own maximum in `peak`;
+/// `at_peak` is the instant of the largest load and, with `fragmentation` and `padding`, sums to
+/// total.
 struct MemoryUse {
   PerCategory<std::int64_t> peak{};
   PerCategory<std::int64_t> at_peak{};
@@ -55,18 +60,22 @@ struct StepResult {
   double grad_norm = 0;  // before clipping
   double learning_rate = 0;
   double seconds_forward = 0, seconds_backward = 0, seconds_update = 0, seconds_exposed = 0;
-  MemoryUse memory;      // counted while the step ran
+  MemoryUse memory;  // counted while the step ran
 };
 
 /// Supplies f32 values [first, first + values.elements()) of a parameter.
-using ParameterSource = std::function<void(const Parameter& parameter, std::int64_t first, TensorView values)>;
+using ParameterSource =
+    std::function<void(const Parameter& parameter, std::int64_t first, TensorView values)>;
 
-/// A compiled step and its state. Collective: every rank of the communicator constructs it and calls its members alike.
-/// Deterministic: equal (model, config, ranks) give equal bits at every stage, prefetch, bucket size and transport.
+/// A compiled step and its state. Collective: every rank of the communicator constructs it and
+/// calls its members alike. Deterministic: equal (model, config, ranks) give equal bits at every
+/// stage, prefetch, bucket size and transport.
 class TrainStep {
  public:
-  /// Traces, differentiates, shards, schedules, plans, allocates and initialises; then the ranks compare their programs.
-  /// @throws InvalidArgument on every rank when they differ; OutOfMemory naming the largest holders.
+  /// Traces, differentiates, shards, schedules, plans, allocates and initialises; then the ranks
+  /// compare their programs.
+  /// @throws InvalidArgument on every rank when they differ; OutOfMemory naming the largest
+  /// holders.
   TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
             const std::vector<ForwardModel>& forwards = {});
   ~TrainStep();
@@ -74,7 +83,8 @@ class TrainStep {
 
   /// One step: K micro-batches through `load`, reduction, update.
   StepResult step(const Loader& load);
-  /// Runs forward model `index` of the constructor. @return its outputs ("loss": mean over ranks), valid until the next run.
+  /// Runs forward model `index` of the constructor. @return its outputs ("loss": mean over ranks),
+  /// valid until the next run.
   Batch forward(int index, const Loader& load);
 
   /// Steps taken.
@@ -84,21 +94,29 @@ class TrainStep {
   const FlatLayout& layout() const;
   /// What a checkpoint holds of this rank, in layout order.
   std::vector<ShardView> shards() const;
-  /// After shards() were written from outside: rebuilds whatever is kept whole or rounded from them. Collective.
+  /// After shards() were written from outside: rebuilds whatever is kept whole or rounded from
+  /// them. Collective.
   void restore_from_shards();
   /// Replaces all parameters. Collective; every rank asks for the parts that it owns.
   void load_parameters(const ParameterSource& source);
-  /// Copies one whole parameter as f32 to `values` on rank 0 (empty view on the others). Collective.
+  /// Copies one whole parameter as f32 to `values` on rank 0 (empty view on the others).
+  /// Collective.
   void read_parameter(int parameter, TensorView values);
 
-  /// Model state as allocated: parameter, gradient and optimizer_state bytes of this rank (with layout padding).
+  /// Model state as allocated: parameter, gradient and optimizer_state bytes of this rank (with
+  /// layout padding).
   PerCategory<std::int64_t> state_bytes() const;
+  /// All that this rank's step takes from its memory resources, and the part of it in the
+  /// communicator's window.
+  std::int64_t allocated_bytes() const;
+  std::int64_t window_bytes() const;
   /// The plan's prediction for the step.
   MemoryUse planned() const;
   /// First parameter whose gradient is not finite, for messages; -1 if all are. Collective.
   int first_bad_parameter() const;
 
-  /// For tests and reports: the program as text, one line per instruction; and the event log of the next steps.
+  /// For tests and reports: the program as text, one line per instruction; and the event log of the
+  /// next steps.
   std::vector<std::string> program() const;
 
  private:

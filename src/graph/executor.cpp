@@ -56,7 +56,15 @@ Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
       if (buffer.last == i + 1)
         bound.dying.emplace_back(bases[buffer.window ? 3 : 2] + offset, buffer.bytes);
     }
+    bound.values = node.inputs;
+    bound.values.insert(bound.values.end(), node.outputs.begin(), node.outputs.end());
     bound_.push_back(std::move(bound));
+  }
+}
+
+Executor::~Executor() {
+  for (std::size_t b = 0; b < live_.size(); ++b) {
+    if (live_[b] && apart_ != nullptr) release(static_cast<int>(b));
   }
 }
 
@@ -71,14 +79,14 @@ TensorView Executor::input(const std::string& name) const {
   const auto found = program_.inputs.find(name);
   if (found == program_.inputs.end())
     throw InvalidArgument(fmt::format("the program has no input '{}'", name));
-  return bind(found->second);
+  return apart_view(program_.graph.input(name), bind(found->second));
 }
 
 TensorView Executor::output(const std::string& name) const {
   const auto found = program_.outputs.find(name);
   if (found == program_.outputs.end())
     throw InvalidArgument(fmt::format("the program has no output '{}'", name));
-  return bind(found->second);
+  return apart_view(program_.graph.output(name), bind(found->second));
 }
 
 RunTimes Executor::run(RunContext context, const std::function<void(std::int64_t)>& load) {
@@ -94,11 +102,11 @@ RunTimes Executor::run(RunContext context, const std::function<void(std::int64_t
   for (context.micro_batch = 0; context.micro_batch < context.micro_batches;
        ++context.micro_batch) {
     if (context.micro_batch > 0) count_uses(program_.body_first, end);
-    load(context.micro_batch);
     for (const ValueId id : program_.graph.inputs) {
       if (program_.graph[id].input == InputKind::data)
         begin_use(program_.storage.places[index(id)].buffer);
     }
+    load(context.micro_batch);
     run_section(program_.body_first, program_.body_last, context);
   }
   --context.micro_batch;
@@ -125,8 +133,9 @@ void Executor::run_section(int first, int last, RunContext& context) {
 void Executor::execute(int i, const RunContext& context) {
   const Step& step = program_.steps[index(i)];
   const Node& node = program_.graph.nodes[index(step.node)];
-  const Bound& bound = bound_[index(i)];
+  Bound& bound = bound_[index(i)];
   begin_use(bound);
+  if (apart_ != nullptr) bind_apart(bound);
   const KernelArguments arguments{
       context,
       node.attributes,
@@ -176,10 +185,17 @@ void Executor::begin_use(int buffer) {
   live_[index(buffer)] = true;
   in_use_[static_cast<std::size_t>(info.category)] += info.bytes;
   padding_ += align_up(info.bytes) - info.bytes;
+  if (apart_ == nullptr) return;
+  apart_data_.resize(program_.storage.buffers.size());
+  apart_data_[index(buffer)] = apart_->allocate(info.bytes, info.category);
 }
 
-void Executor::begin_use(const Bound& bound) {
+void Executor::begin_use(Bound& bound) {
   for (const int buffer : bound.touched) begin_use(buffer);
+  if (apart_ != nullptr && bound.workspace_bytes > 0) {
+    void* scratch = apart_->allocate(bound.workspace_bytes, Category::workspace);
+    bound.workspace = static_cast<std::byte*>(scratch);
+  }
   in_use_[static_cast<std::size_t>(Category::workspace)] += bound.workspace_bytes;
   std::int64_t load = 0;
   for (std::size_t c = 0; c < kCategories; ++c) {
@@ -195,6 +211,9 @@ void Executor::begin_use(const Bound& bound) {
 void Executor::end_use(int i, const Bound& bound) {
   if (on_load) on_load(i, in_use_);
   in_use_[static_cast<std::size_t>(Category::workspace)] -= bound.workspace_bytes;
+  if (apart_ != nullptr && bound.workspace_bytes > 0) {
+    apart_->deallocate(bound.workspace, bound.workspace_bytes, Category::workspace);
+  }
   for (const int buffer : bound.touched) {
     if (--uses_[index(buffer)] == 0 && live_[index(buffer)]) release(buffer);
   }
@@ -205,6 +224,25 @@ void Executor::release(int buffer) {
   live_[index(buffer)] = false;
   in_use_[static_cast<std::size_t>(info.category)] -= info.bytes;
   padding_ -= align_up(info.bytes) - info.bytes;
+  if (apart_ != nullptr) apart_->deallocate(apart_data_[index(buffer)], info.bytes, info.category);
+}
+
+TensorView Executor::apart_view(ValueId id, TensorView view) const {
+  if (id == kNoValue || apart_ == nullptr) return view;
+  const Place& place = program_.storage.places[index(id)];
+  const InputKind kind = program_.storage.buffers[index(place.buffer)].kind;
+  if (kind == InputKind::state || kind == InputKind::parameter) return view;
+  view.data = static_cast<std::byte*>(apart_data_[index(place.buffer)]) + place.offset +
+              communicator_.rank() * place.rank_stride;
+  return view;
+}
+
+void Executor::bind_apart(Bound& bound) {
+  for (std::size_t v = 0; v < bound.values.size(); ++v) {
+    TensorView& view =
+        v < bound.inputs.size() ? bound.inputs[v] : bound.outputs[v - bound.inputs.size()];
+    view = apart_view(bound.values[v], view);
+  }
 }
 
 }  // namespace ashlar

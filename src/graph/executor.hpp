@@ -34,6 +34,9 @@ class Executor {
   /// executor.
   Executor(const Program& program, const PerSpace<std::byte*>& bases, Communicator& communicator,
            ThreadPool& pool);
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
 
   /// A data input's or an output's memory. Inputs are written by `load`, outputs are valid after
   /// run().
@@ -56,13 +59,17 @@ class Executor {
   std::function<void(int step, const PerCategory<std::int64_t>& in_use)> on_load;
   /// Called as instructions are issued.
   std::function<void(const ExecutorEvent&)> on_event;
+  /// Allocates every transient and workspace apart, at its first use, and frees it after its last:
+  /// the measurement that plans are checked against. Null (the default) uses the arenas.
+  void allocate_apart(MemoryResource* resource) { apart_ = resource; }
   /// Fill transients with NaN patterns at their planned end (default in debug builds).
   bool poison;
 
  private:
   struct Bound {
     std::vector<TensorView> inputs, outputs;
-    std::vector<int> touched;  // storage buffers, once per operand
+    std::vector<ValueId> values;  // of the inputs, then the outputs
+    std::vector<int> touched;     // storage buffers, once per operand
     std::byte* workspace = nullptr;
     std::int64_t workspace_bytes = 0;
     std::vector<std::pair<std::byte*, std::int64_t>> dying;
@@ -73,9 +80,11 @@ class Executor {
   void execute(int i, const RunContext& context);
   void count_uses(int first, int last);
   void begin_use(int buffer);
-  void begin_use(const Bound& bound);
+  void begin_use(Bound& bound);
   void end_use(int i, const Bound& bound);
   void release(int buffer);
+  TensorView apart_view(ValueId id, TensorView view) const;
+  void bind_apart(Bound& bound);
 
   const Program& program_;
   PerSpace<std::byte*> bases_;
@@ -89,6 +98,8 @@ class Executor {
   std::int64_t peak_load_ = 0;
   std::int64_t padding_ = 0, padding_at_peak_ = 0;
   RunTimes times_;
+  MemoryResource* apart_ = nullptr;
+  std::vector<void*> apart_data_;  // by storage buffer
 };
 
 }  // namespace ashlar
