@@ -114,9 +114,14 @@ void GroupCommunicator::set_timeout(std::chrono::milliseconds timeout) {
 
 void GroupCommunicator::abort(std::string_view reason) noexcept { transport_->fail(reason); }
 
-bool GroupCommunicator::failed() const {
-  const std::scoped_lock lock(mutex_);
-  return !failure_.empty();
+bool GroupCommunicator::close() noexcept {
+  try {
+    set_timeout(std::chrono::hours(24 * 365));
+    start(prepare(), Kind::leave, {}, -1, {}).wait();
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
 }
 
 std::shared_ptr<Operation> GroupCommunicator::prepare() { return pool_->take(); }
@@ -154,7 +159,8 @@ void GroupCommunicator::serve() {
     }
     if (const auto failure = transport_->failure()) give_up(*failure);
     const auto rung = [&] { return transport_->bell().listen() != heard; };
-    if (!spin_until(rung)) transport_->bell().sleep(heard, transport_->longest_sleep(pending));
+    if (!spin_until(rung))
+      transport_->bell().sleep(heard, transport_->longest_sleep(false, pending));
   }
 }
 
@@ -171,12 +177,15 @@ void GroupCommunicator::run(Operation& operation) {
     try {
       waiter_.begin(operation);
       waiter_.until_ready(operation.ready);
+      std::ranges::fill(operation.options.sum_of_squares, 0.0);
       waiter_.begin(operation);
       transport_->run(operation, waiter_);
-    } catch (const std::exception& failure) {
+    } catch (const CommunicationError& failure) {
       error = failure.what();
-      give_up(error);
+    } catch (const std::exception& failure) {
+      error = Waiter::message(operation, rank(), failure.what());
     }
+    if (!error.empty()) give_up(error);
   } else {
     error = Waiter::message(operation, rank(), "the group failed before: " + error);
   }
@@ -238,10 +247,7 @@ void GroupCommunicator::finish(Operation& operation, std::string error) {
 
 void GroupCommunicator::give_up(std::string_view reason) {
   if (!failure_.empty()) return;
-  {
-    const std::scoped_lock lock(mutex_);
-    failure_ = reason;
-  }
+  failure_ = reason;
   transport_->fail(reason);
   transport_->settle();
 }

@@ -46,8 +46,10 @@ class GroupCommunicator final : public Communicator {
   void set_timeout(std::chrono::milliseconds timeout) override;
   void abort(std::string_view reason) noexcept override;
 
+  /// Waits, for as long as they live, until all ranks close. @return false when the group has
+  /// failed.
+  bool close() noexcept;
   const FlightRecorder& recorder() const { return recorder_; }
-  bool failed() const;
 
  private:
   using Queue = std::vector<std::shared_ptr<Operation>>;
@@ -73,9 +75,9 @@ class GroupCommunicator final : public Communicator {
   Queue queued_collectives_;
   Queue queued_messages_;
   bool stopping_ = false;
-  std::string failure_;  // set once, by the thread
 
-  Queue collectives_taken_;  // the thread's own
+  std::string failure_;  // from here on the thread's own
+  Queue collectives_taken_;
   Queue messages_taken_;
   Waiter waiter_;
   std::thread thread_;  // last: it starts when the rest is ready

@@ -12,6 +12,4 @@ Communicator& world() {
 
 void abort_world(int code) { std::_Exit(code); }
 
-std::int64_t foreign_resident_bytes() { return 0; }
-
 }  // namespace ashlar

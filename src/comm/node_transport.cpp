@@ -162,9 +162,7 @@ void NodeTransport::require_same_operation(const Waiter& waiter) {
   const Header& first = board_.slot(0).header;
   for (int r = 1; r < size(); ++r) {
     const Header& other = board_.slot(r).header;
-    if (!first.agrees_with(other))
-      waiter.fail(fmt::format("ranks diverged: rank 0 called {} and rank {} called {}",
-                              describe(first), r, describe(other)));
+    if (!first.agrees_with(other)) waiter.fail(diverged(first, r, other));
   }
 }
 
@@ -173,7 +171,7 @@ void NodeTransport::ring_peers() {
     if (r != rank()) board_.slot(r).bell.ring();
 }
 
-std::chrono::microseconds NodeTransport::longest_sleep(bool messages_pending) const {
+std::chrono::microseconds NodeTransport::longest_sleep(bool, bool messages_pending) const {
   if (messages_pending && space_->must_poll_messages()) return std::chrono::microseconds(100);
   return std::chrono::milliseconds(100);
 }

@@ -52,7 +52,7 @@ class NodeTransport final : public Transport {
   void run(Operation& operation, Waiter& waiter) override;
   bool advance(Operation& operation) override { return space_->advance(operation); }
   Doorbell& bell() override { return board_.slot(rank()).bell; }
-  std::chrono::microseconds longest_sleep(bool messages_pending) const override;
+  std::chrono::microseconds longest_sleep(bool waiting, bool messages_pending) const override;
   std::optional<std::string> failure() override;
   std::optional<std::string> absence(int rank) override;
   void fail(std::string_view reason) noexcept override;

@@ -51,6 +51,11 @@ std::string describe(const Header& header) {
   return text;
 }
 
+std::string diverged(const Header& first, int rank, const Header& other) {
+  return fmt::format("ranks diverged: rank 0 called {} and rank {} called {}", describe(first),
+                     rank, describe(other));
+}
+
 void require_same_message(const Header& receive, const Header& send, int source) {
   if (receive.count == send.count && receive.dtype == send.dtype) return;
   throw CommunicationError(fmt::format("ranks diverged: {}, but rank {} called {}",

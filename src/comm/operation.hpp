@@ -68,6 +68,8 @@ struct Header {
 };
 /// "reduce_scatter h.3 589824 x bf16".
 std::string describe(const Header& header);
+/// Why a collective cannot go on when rank 0 called one thing and `rank` another.
+std::string diverged(const Header& first, int rank, const Header& other);
 
 /// What a receiver checks before it takes a message.
 /// @throws CommunicationError naming both sides when they differ in size or type.

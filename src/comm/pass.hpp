@@ -81,7 +81,6 @@ class Pass {
     const std::int64_t begin = (parts ? part_of(reader).first : 0) + piece.first;
     const ReduceOptions& options = operation_->options;
     double* squares = options.sum_of_squares.empty() ? nullptr : &options.sum_of_squares[flat_];
-    if (squares != nullptr && piece.first == 0) *squares = 0;
     reduce({.sources = sources,
             .source_type = flat().send_type,
             .recv = flat().recv + begin * size_of(flat().recv_type),

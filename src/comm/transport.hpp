@@ -38,8 +38,9 @@ class Transport {
 
   /// Rung by peers and by the communicator's queue.
   virtual Doorbell& bell() = 0;
-  /// How long the thread may sleep although nobody rings.
-  virtual std::chrono::microseconds longest_sleep(bool messages_pending) const = 0;
+  /// How long the thread may sleep although nobody rings, while a collective waits for peers or
+  /// messages are pending.
+  virtual std::chrono::microseconds longest_sleep(bool waiting, bool messages_pending) const = 0;
   /// Why the group has failed, once some rank has called fail.
   virtual std::optional<std::string> failure() = 0;
   /// Why `rank` will never arrive: it has died or left.

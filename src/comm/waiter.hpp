@@ -42,7 +42,7 @@ class Waiter {
       std::string trouble = find_trouble(missing);
       if (!trouble.empty() && ready()) return;
       if (!trouble.empty()) fail(trouble);
-      transport_.bell().sleep(heard, transport_.longest_sleep(pending));
+      transport_.bell().sleep(heard, transport_.longest_sleep(true, pending));
     }
   }
   /// What keeps a pending send or recv from ever completing, if anything.

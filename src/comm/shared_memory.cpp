@@ -1,0 +1,133 @@
+#include "comm/shared_memory.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include "ashlar/communicator.hpp"
+
+namespace ashlar {
+namespace detail {
+namespace {
+
+constexpr std::string_view kName = "ashlar-window-";
+
+[[noreturn]] void refuse(std::string_view what) {
+  throw OutOfMemory(fmt::format("shared memory: {}: {}", what, std::strerror(errno)));
+}
+
+std::int64_t page_bytes() { return ::sysconf(_SC_PAGESIZE); }
+
+}  // namespace
+
+SharedMemory SharedMemory::make(const std::string& name, std::int64_t bytes) {
+  SharedMemory memory;
+  const std::string full = fmt::format("{}{}-{}", kName, ::getpid(), name);
+  memory.descriptor_ = ::memfd_create(full.c_str(), MFD_CLOEXEC);
+  if (memory.descriptor_ < 0) refuse("memfd_create");
+  if (::ftruncate(memory.descriptor_, bytes) != 0) refuse("ftruncate");
+  memory.map(bytes);
+  return memory;
+}
+
+SharedMemory SharedMemory::open(int process, int descriptor, std::int64_t bytes) {
+  SharedMemory memory;
+  const std::string path = fmt::format("/proc/{}/fd/{}", process, descriptor);
+  memory.descriptor_ = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (memory.descriptor_ < 0) refuse("opening " + path);
+  memory.map(bytes);
+  return memory;
+}
+
+void SharedMemory::map(std::int64_t bytes) {
+  void* data = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_NORESERVE, descriptor_, 0);
+  if (data == MAP_FAILED) refuse(fmt::format("mapping {}", format_bytes(bytes)));
+  data_ = static_cast<std::byte*>(data);
+  bytes_ = bytes;
+  ::madvise(data_, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+  ::madvise(data_, static_cast<std::size_t>(bytes), MADV_DONTDUMP);
+}
+
+SharedMemory::~SharedMemory() {
+  if (data_ != nullptr) ::munmap(data_, static_cast<std::size_t>(bytes_));
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+SharedMemory::SharedMemory(SharedMemory&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)) {}
+
+SharedMemory& SharedMemory::operator=(SharedMemory&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+SharedResource::SharedResource(const SharedMemory& memory, std::int64_t first) : memory_(memory) {
+  holes_[first] = memory.bytes() - first;
+}
+
+void* SharedResource::do_allocate(std::int64_t bytes, Category category, StreamRef) {
+  const std::int64_t length = align_up(std::max<std::int64_t>(bytes, 1), page_bytes());
+  const std::scoped_lock lock(mutex_);
+  for (auto hole = holes_.begin(); hole != holes_.end(); ++hole) {
+    const auto [offset, room] = *hole;
+    if (room < length) continue;
+    holes_.erase(hole);
+    if (room > length) holes_[offset + length] = room - length;
+    return memory_.data() + offset;
+  }
+  throw OutOfMemory(fmt::format("{} of {} do not fit into the shared window of {}",
+                                format_bytes(bytes), name_of(category),
+                                format_bytes(memory_.bytes())));
+}
+
+void SharedResource::do_deallocate(void* pointer, std::int64_t bytes, Category,
+                                   StreamRef) noexcept {
+  std::int64_t length = align_up(std::max<std::int64_t>(bytes, 1), page_bytes());
+  std::int64_t offset = static_cast<std::byte*>(pointer) - memory_.data();
+  ::madvise(pointer, static_cast<std::size_t>(length), MADV_REMOVE);
+  const std::scoped_lock lock(mutex_);
+  auto next = holes_.lower_bound(offset);
+  if (next != holes_.end() && offset + length == next->first) {
+    length += next->second;
+    next = holes_.erase(next);
+  }
+  if (next != holes_.begin())
+    if (const auto before = std::prev(next); before->first + before->second == offset) {
+      before->second += length;
+      return;
+    }
+  holes_[offset] = length;
+}
+
+}  // namespace detail
+
+// Mappings are listed by the name of their file, which tells whose window it is.
+std::int64_t foreign_resident_bytes() {
+  std::ifstream maps("/proc/self/smaps");
+  const std::string own = fmt::format("{}{}-", detail::kName, ::getpid());
+  bool foreign = false;
+  std::int64_t total = 0;
+  for (std::string line; std::getline(maps, line);) {
+    const bool heads_mapping = line.find('-') < line.find(' ');
+    if (heads_mapping)
+      foreign =
+          line.find(detail::kName) != std::string::npos && line.find(own) == std::string::npos;
+    else if (foreign && line.starts_with("Rss:"))
+      total += std::stoll(line.substr(4)) * 1024;
+  }
+  return total;
+}
+
+}  // namespace ashlar

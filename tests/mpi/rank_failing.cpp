@@ -1,0 +1,55 @@
+// One rank of a group in which rank 1 fails as the first argument says. Ranks print what they are
+// told; test_failures.cpp starts this under mpiexec and reads it.
+#include <csignal>
+#include <cstdio>
+#include <string_view>
+#include <thread>
+
+#include "comm/failures.hpp"
+
+namespace ashlar {
+namespace {
+
+detail::Fault fault_named(std::string_view name) {
+  using Action = detail::Fault::Action;
+  if (name == "dies") return {Action::dies, 5, {}};
+  if (name == "stops") return {Action::stops, 5, {}};
+  if (name == "throws") return {Action::throws, 5, {}};
+  return {};
+}
+
+void run(Communicator& communicator, std::string_view name) {
+  if (name == "diverges" && communicator.rank() == 1)
+    communicator.barrier("elsewhere");
+  else if (name == "leaves" && communicator.rank() == 1)
+    return;
+  else
+    while (true) test::step(communicator);
+}
+
+int report(int rank, const char* text) {
+  std::printf("rank %d: %s\n", rank, text);
+  std::fflush(stdout);
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  abort_world(3);
+}
+
+}  // namespace
+}  // namespace ashlar
+
+int main(int, char** argv) {
+  using namespace ashlar;
+  const std::string_view name = argv[1];
+  Communicator& group = world();
+  group.set_timeout(std::chrono::milliseconds(name == "stops" ? 700 : 30'000));
+  detail::FaultCommunicator faulty(group, group.rank() == 1 ? fault_named(name) : detail::Fault{});
+  try {
+    run(faulty, name);
+  } catch (const CommunicationError& error) {
+    return report(group.rank(), error.what());
+  } catch (const Error& error) {
+    group.abort(error.what());
+    return report(group.rank(), error.what());
+  }
+  return 0;
+}

@@ -1,0 +1,100 @@
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+namespace {
+
+struct Outcome {
+  std::string output;
+  int status;
+};
+
+/// Three ranks, of which rank 1 fails.
+Outcome run_failing(const std::string& how, const std::string& environment) {
+  const std::string command = environment + " timeout 60 " + ASHLAR_MPIEXEC +
+                              " -disable-auto-cleanup -n 3 " + ASHLAR_FAILING_RANK + " " + how +
+                              " 2>&1";
+  Outcome outcome;
+  std::FILE* pipe = ::popen(command.c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  std::array<char, 4096> buffer{};
+  while (std::fgets(buffer.data(), buffer.size(), pipe) != nullptr) outcome.output += buffer.data();
+  outcome.status = ::pclose(pipe);
+  return outcome;
+}
+
+bool says(const Outcome& outcome, int rank, std::string_view what) {
+  const std::size_t line = outcome.output.find("rank " + std::to_string(rank) + ": ");
+  if (line == std::string::npos) return false;
+  const std::size_t end = outcome.output.find('\n', line);
+  return std::string_view(outcome.output).substr(line, end - line).find(what) !=
+         std::string_view::npos;
+}
+
+constexpr std::array kTransports = {
+    "ASHLAR_WINDOW=on",   // shared windows
+    "ASHLAR_WINDOW=off",  // messages in a node
+};
+
+}  // namespace
+
+TEST_CASE("mpi failure: survivors of a killed rank name it and what they were doing") {
+  for (const std::string transport : kTransports) {
+    const Outcome outcome = run_failing("dies", transport);
+    CAPTURE(transport);
+    CAPTURE(outcome.output);
+    CHECK(outcome.status != 0);
+    for (const int survivor : {0, 2}) {
+      CHECK(says(outcome, survivor, "rank 1 has died (process "));
+      CHECK(says(outcome, survivor, "reduce_scatter h.3.grad 12 x f32 (#5)"));
+    }
+  }
+}
+
+TEST_CASE("mpi failure: without sight of its process, a killed rank is missed by its heartbeat") {
+  const Outcome outcome = run_failing("dies", "ASHLAR_HOST=$(date +%N)$RANDOM");
+  CAPTURE(outcome.output);
+  CHECK((says(outcome, 0, "rank 1 has died") || says(outcome, 2, "rank 1 has died")));
+}
+
+TEST_CASE("mpi failure: a stopped rank is named when time is up") {
+  for (const std::string transport : kTransports) {
+    const Outcome outcome = run_failing("stops", transport);
+    CAPTURE(transport);
+    CAPTURE(outcome.output);
+    CHECK(outcome.status != 0);
+    CHECK((says(outcome, 0, "rank 1 did not arrive within 0.7 s") ||
+           says(outcome, 2, "rank 1 did not arrive within 0.7 s")));
+  }
+}
+
+TEST_CASE("mpi failure: a rank that throws tells the others why") {
+  for (const std::string transport : kTransports) {
+    const Outcome outcome = run_failing("throws", transport);
+    CAPTURE(transport);
+    CAPTURE(outcome.output);
+    CHECK(outcome.status != 0);
+    CHECK(says(outcome, 1, "injected fault"));
+    for (const int survivor : {0, 2})
+      CHECK(says(outcome, survivor, "rank 1 failed: injected fault"));
+  }
+}
+
+TEST_CASE("mpi failure: ranks that diverge or leave are told what each called") {
+  for (const std::string transport : kTransports) {
+    CAPTURE(transport);
+    const Outcome diverged = run_failing("diverges", transport);
+    CAPTURE(diverged.output);
+    CHECK(diverged.status != 0);
+    for (const int rank : {0, 1, 2})
+      CHECK(
+          says(diverged, rank, "rank 0 called all_gather h.3 12 x f32 and rank 1 called barrier"));
+    const Outcome left = run_failing("leaves", transport);
+    CAPTURE(left.output);
+    CHECK(left.status != 0);
+    for (const int rank : {0, 2}) CHECK(says(left, rank, "rank 1 called nothing more"));
+  }
+}
