@@ -2,10 +2,13 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <limits>
-#include <regex>
+#include <sstream>
 
 #include "ashlar/error.hpp"
 #include "support/temporary_folder.hpp"
@@ -28,26 +31,28 @@ Curves curves(int steps, bool validated) {
   return all;
 }
 
-std::vector<double> coordinates(const std::string& svg) {
-  std::vector<double> numbers;
-  const std::regex path("d=\"([^\"]*)\"");
-  const std::regex number("-?[0-9]+\\.[0-9]");
-  for (std::sregex_iterator p(svg.begin(), svg.end(), path), end; p != end; ++p) {
-    const std::string d = (*p)[1];
-    for (std::sregex_iterator n(d.begin(), d.end(), number); n != end; ++n)
-      numbers.push_back(std::stod(n->str()));
+/// What stands between `open` and the next `close`, at every place.
+std::vector<std::string> between(const std::string& text, const std::string& open, char close) {
+  std::vector<std::string> parts;
+  for (std::size_t at = text.find(open); at != std::string::npos; at = text.find(open, at + 1)) {
+    const std::size_t begin = at + open.size();
+    parts.push_back(text.substr(begin, text.find(close, begin) - begin));
   }
-  return numbers;
+  return parts;
 }
 
-/// Tags that are opened and not closed, or the other way round.
+std::vector<double> numbers(std::string path) {
+  std::ranges::replace_if(
+      path, [](char c) { return std::isalpha(c) != 0; }, ' ');
+  std::istringstream stream(path);
+  return {std::istream_iterator<double>(stream), {}};
+}
+
+/// Tags opened and not closed.
 int unbalanced(const std::string& svg) {
   int depth = 0;
-  const std::regex tag("<(/?)[a-z]+[^>]*?(/?)>");
-  for (std::sregex_iterator t(svg.begin(), svg.end(), tag), end; t != end; ++t) {
-    if (t->str(2) == "/") continue;
-    depth += t->str(1) == "/" ? -1 : 1;
-  }
+  for (const std::string& tag : between(svg, "<", '>'))
+    if (!tag.ends_with('/')) depth += tag.starts_with('/') ? -1 : 1;
   return depth;
 }
 
@@ -66,10 +71,11 @@ TEST_CASE(
       CHECK(!contains(svg, "nan"));
       CHECK(contains(svg, "tiny &lt;&amp;&gt; fp32"));
       CHECK(contains(svg, "prefers-color-scheme:dark"));
-      for (const double at : coordinates(svg)) {
-        CHECK(at >= 0);
-        CHECK(at <= 960);
-      }
+      for (const std::string& path : between(svg, " d=\"", '"'))
+        for (const double at : numbers(path)) {
+          CHECK(at >= 0);
+          CHECK(at <= 960);
+        }
       CHECK(contains(svg, ">validation 1.5000<") == (validated && steps >= 10));
     }
 }
@@ -85,11 +91,11 @@ TEST_CASE("plot: bands that hold something are in the legend, the others are not
 TEST_CASE("plot: areas are stacked: a band begins where the one below ends") {
   const std::string svg = to_svg(curves(2, false), "t");
   const auto corners = [&](const std::string& band) {
-    std::smatch match;
-    const std::regex path("class=\"" + band +
-                          "\" d=\"M([0-9.]+) ([0-9.]+)L[0-9. ]+L[0-9. ]+L([0-9.]+) ([0-9.]+)Z");
-    REQUIRE(std::regex_search(svg, match, path));
-    return std::pair{std::stod(match[2]), std::stod(match[4])};  // top and bottom, at the left
+    const auto paths = between(svg, "class=\"" + band + "\" d=\"", '"');
+    REQUIRE(paths.size() == 1);
+    const auto points = numbers(paths[0]);  // left top, right top, right bottom, left bottom
+    REQUIRE(points.size() == 8);
+    return std::pair{points[1], points[7]};
   };
   const auto [top0, bottom0] = corners("m0");
   const auto [top1, bottom1] = corners("m1");
