@@ -6,42 +6,13 @@
 #include <mutex>
 
 #include "ashlar/communicator.hpp"
-#include "ashlar/ops.hpp"
 #include "ashlar/train_step.hpp"
-#include "base/math/philox.hpp"
+#include "train/tiny_model.hpp"
 
 namespace ashlar {
 namespace {
 
-constexpr std::int64_t kBatch = 2, kWidth = 37;  // nothing divides
-
-/// Three units of element-wise layers; "scale" is tied: the first unit owns it, the last uses it
-/// again.
-Value tiny_model(Tracer& t, DType dtype, double dropout_rate, bool freeze) {
-  const auto declare = [&](const char* name, double deviation, bool trainable = true) {
-    return t.parameter(
-        {name, {kWidth}, dtype, 0, trainable, true, {Initializer::Kind::normal, deviation}});
-  };
-  Value x = cast(t.input("x", DType::f32, {kBatch, kWidth}), dtype);
-  const auto tied = [&] {
-    const auto unit = t.unit("first");
-    return declare("scale", 0.5);
-  };
-  {
-    const auto unit = t.unit("first");
-    x = tanh(add(multiply(x, tied()), declare("first.shift", 0.1)));
-  }
-  for (const char* name : {"middle.0", "middle.1"}) {
-    const auto unit = t.unit(name);
-    const Value w = declare(std::string(name).append(".w").c_str(), 0.3);
-    const Value frozen = declare(std::string(name).append(".frozen").c_str(), 0.3, !freeze);
-    x = tanh(add(multiply(x, w), frozen));
-    if (dropout_rate > 0) x = dropout(x, dropout_rate);
-  }
-  const auto unit = t.unit("last");
-  const Value y = subtract(multiply(x, tied()), declare("last.target", 1));
-  return cast(mean(multiply(y, y)), DType::f32);
-}
+constexpr std::int64_t kWidth = 37;  // nothing divides
 
 struct Setting {
   int stage = 0;
@@ -67,7 +38,7 @@ Outcome train(int ranks, const Setting& setting, TrainConfig config, DType dtype
     config.poison = true;
     config.precision.parameter = dtype;
     TrainStep step(
-        world, [&](Tracer& t) { return tiny_model(t, dtype, 0, freeze); }, config);
+        world, [&](Tracer& t) { return tiny_model(t, kWidth, dtype, freeze); }, config);
     std::vector<std::uint32_t> losses;
     for (int i = 0; i < 4; ++i) {
       const StepResult result = step.step([&](std::int64_t micro_batch, const Batch& batch) {

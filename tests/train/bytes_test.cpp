@@ -1,0 +1,105 @@
+// Model-state bytes and bytes sent per rank against the formulas of docs/zero.md.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "ashlar/communicator.hpp"
+#include "ashlar/train_step.hpp"
+#include "train/tiny_model.hpp"
+
+namespace ashlar {
+namespace {
+
+constexpr std::int64_t kWidth = 4999;
+
+struct Case {
+  int ranks, stage;
+  std::int64_t k;
+  bool each;
+  DType dtype, wire;
+  bool reshard;
+};
+
+std::int64_t expected_gradient(const Case& c, std::int64_t padded) {
+  const std::int64_t g = c.dtype == DType::f32 || c.k > 1 ? 4 : 2;
+  const bool shard = c.stage >= 2 && (c.k == 1 || c.each);
+  return g * padded / (shard ? c.ranks : 1);
+}
+
+/// Elements that a rank would send were nothing its own, for gathers and reductions.
+std::pair<double, double> expected_traffic(const Case& c, const FlatLayout& layout) {
+  double gathered = 0, reduced = 0;
+  for (const Flat& flat : layout.flats()) {
+    const bool last = layout.units()[static_cast<std::size_t>(flat.unit)] == "last";
+    const double k = static_cast<double>(c.k);
+    const double gathers = c.stage < 3 ? (flat.trainable ? 1 : 0) : c.reshard && !last ? 2 * k : k;
+    gathered += gathers * static_cast<double>(flat.padded);
+    if (flat.trainable) reduced += (c.each ? k : 1) * static_cast<double>(flat.padded);
+  }
+  return {gathered, reduced};
+}
+
+void check(const Case& c) {
+  launch_threads(c.ranks, [&](Communicator& world) {
+    TrainConfig config;
+    config.zero.stage = c.stage;
+    config.zero.reshard_after_forward = c.reshard;
+    config.micro_batches = c.k;
+    config.reduce = c.each ? ReduceWhen::each : ReduceWhen::last;
+    config.precision = {c.dtype, c.wire};
+    config.samples = kBatch;
+    TrainStep train(
+        world, [&](Tracer& t) { return tiny_model(t, kWidth, c.dtype, false); }, config);
+    const SentBytes before = world.sent_bytes();
+    const auto result = train.step([](std::int64_t, const Batch& batch) {
+      for (float& x : batch.at("x").span<float>()) x = 0.5F;
+    });
+    CHECK(std::isfinite(result.loss));
+    SentBytes sent = world.sent_bytes();
+    for (std::size_t i = 0; i < sent.size(); ++i) sent[i] -= before[i];
+    if (world.rank() != 0) return;
+
+    CAPTURE(c.ranks);
+    CAPTURE(c.stage);
+    CAPTURE(c.k);
+    CAPTURE(c.each);
+    const std::int64_t padded = train.layout().padded();
+    const std::int64_t p = size_of(c.dtype), s = c.dtype == DType::f32 ? 8 : 12;
+    const auto bytes = train.state_bytes();
+    CHECK(bytes[static_cast<std::size_t>(Category::parameter)] ==
+          p * padded / (c.stage == 3 ? c.ranks : 1));
+    CHECK(bytes[static_cast<std::size_t>(Category::gradient)] == expected_gradient(c, padded));
+    CHECK(bytes[static_cast<std::size_t>(Category::optimizer_state)] ==
+          s * padded / (c.stage >= 1 ? c.ranks : 1));
+    const auto [gathered, reduced] = expected_traffic(c, train.layout());
+    const double share = static_cast<double>(c.ranks - 1) / c.ranks;
+    const auto measured = [&](Traffic kind) {
+      return static_cast<double>(sent[static_cast<std::size_t>(kind)]);
+    };
+    CHECK(measured(Traffic::all_gather) ==
+          doctest::Approx(share * gathered * static_cast<double>(p)).epsilon(0.01));
+    CHECK(measured(Traffic::reduce_scatter) ==
+          doctest::Approx(share * reduced * static_cast<double>(size_of(c.wire))).epsilon(0.01));
+    CHECK(measured(Traffic::broadcast) == 0);
+    CHECK(measured(Traffic::all_reduce) <= 64);
+  });
+}
+
+}  // namespace
+
+TEST_CASE(
+    "bytes: model state and traffic are the formulas', worlds 1 to 8, every stage, K and "
+    "reduction") {
+  for (int ranks = 1; ranks <= 8; ++ranks) {
+    for (int stage = 0; stage <= 3; ++stage) {
+      check({ranks, stage, 1, true, DType::f32, DType::f32, true});
+      check({ranks, stage, 1, true, DType::bf16, DType::bf16, true});
+      check({ranks, stage, 3, true, DType::f32, DType::f32, true});
+      check({ranks, stage, 3, false, DType::bf16, DType::bf16, true});
+      check({ranks, stage, 2, true, DType::bf16, DType::f32, false});
+      check({ranks, stage, 2, false, DType::f32, DType::f32, false});
+    }
+  }
+}
+
+}  // namespace ashlar
