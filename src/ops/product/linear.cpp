@@ -1,0 +1,152 @@
+// x W + b, and gelu(x W + b) with the pre-activation kept for its backward.
+#include <array>
+
+#include "ops/check.hpp"
+#include "ops/elementwise_kernels.hpp"
+#include "ops/product/gelu_columns.hpp"
+#include "ops/product/gemm.hpp"
+#include "ops/reduce.hpp"
+
+namespace ashlar {
+namespace {
+
+bool has_bias(const TensorType& bias) { return bias.shape.rank() == 1; }
+
+TensorType result_type(std::span<const TensorType> inputs) {
+  const TensorType &x = inputs[0], &weight = inputs[1], &bias = inputs[2];
+  require_float(x);
+  require(x.dtype == weight.dtype, "x and weight differ in type: {} and {}", describe(x),
+          describe(weight));
+  require(x.shape.rank() >= 1 && weight.shape.rank() == 2 && x.shape[-1] == weight.shape[0],
+          "x {} does not fit weight {}", describe(x), describe(weight));
+  require(!has_bias(bias) || bias == TensorType{x.dtype, {weight.shape[1]}},
+          "bias {} does not fit weight {}", describe(bias), describe(weight));
+  TensorType result = x;
+  result.shape[-1] = weight.shape[1];
+  return result;
+}
+
+Gemm gemm_of(const OpShapes& shapes) {
+  const TensorType &x = shapes.inputs[0], &weight = shapes.inputs[1];
+  return {.m = rows_of(x.shape),
+          .n = weight.shape[1],
+          .k = weight.shape[0],
+          .dtype = x.dtype,
+          .result = x.dtype,
+          .bias = has_bias(shapes.inputs[2])};
+}
+
+std::int64_t product_workspace(const OpShapes& shapes, const Backend& backend) {
+  return GemmPlan(gemm_of(shapes), backend).workspace_bytes();
+}
+std::shared_ptr<const void> product_prepare(const OpShapes& shapes, const Backend& backend) {
+  return std::make_shared<const GemmPlan>(gemm_of(shapes), backend);
+}
+
+Cost product_cost(const OpShapes& shapes) {
+  Cost cost = memory_cost(shapes, 2.0 * static_cast<double>(shapes.inputs[1].shape[0]));
+  cost.kind = Cost::Class::product;
+  return cost;
+}
+
+void run_product(const KernelArguments& arguments, const TensorView& result) {
+  static_cast<const GemmPlan*>(arguments.plan)
+      ->run(arguments.context, arguments.inputs[0].data, arguments.inputs[1].data,
+            arguments.inputs[2].data, result.data, arguments.workspace);
+}
+
+/// (rows, columns) of a (..., columns).
+Value flat(Value x) { return reshape(x, {rows_of(x.shape()), x.shape()[-1]}); }
+
+/// dx and dweight for a cotangent dy of the product.
+std::vector<Value> product_gradients(const VjpArguments& v, Value dy) {
+  std::vector<Value> gradients(3);
+  const Value x = v.inputs[0], weight = v.inputs[1];
+  if (v.needed[0])
+    gradients[0] = reshape(matmul(dy, weight, {.transpose_b = true, .dtype = v.gradient_dtypes[0]}),
+                           x.shape());
+  if (v.needed[1])
+    gradients[1] = matmul(flat(x), dy, {.transpose_a = true, .dtype = v.gradient_dtypes[1]});
+  return gradients;
+}
+
+// linear
+std::vector<TensorType> linear_shape(std::span<const TensorType> inputs, const Attributes&) {
+  return {result_type(inputs)};
+}
+std::vector<Value> linear_vjp(const VjpArguments& v) {
+  const Value dy = flat(v.cotangents[0]);
+  std::vector<Value> gradients = product_gradients(v, dy);
+  if (v.needed[2]) gradients[2] = sum_as(dy, 1, v.gradient_dtypes[2]);
+  return gradients;
+}
+void linear_run(const KernelArguments& arguments) { run_product(arguments, arguments.outputs[0]); }
+const OpDef kLinear{.name = "linear",
+                    .shape = linear_shape,
+                    .vjp = linear_vjp,
+                    .workspace = product_workspace,
+                    .cost = product_cost,
+                    .prepare = product_prepare,
+                    .run = linear_run};
+
+// gelu_columns_backward: (h, dy) -> (dh, db)
+std::vector<TensorType> backward_shape(std::span<const TensorType> inputs,
+                                       const Attributes& attributes) {
+  require(inputs[0] == inputs[1], "h {} and dy {} differ", describe(inputs[0]),
+          describe(inputs[1]));
+  return {inputs[0], {dtype_attribute(attributes), {inputs[0].shape[-1]}}};
+}
+std::int64_t backward_workspace(const OpShapes& shapes, const Backend&) {
+  const TensorType& h = shapes.inputs[0];
+  return gelu_columns_workspace(rows_of(h.shape), h.shape[-1], h.dtype);
+}
+Cost backward_cost(const OpShapes& shapes) { return memory_cost(shapes, 30); }
+const OpDef kGeluColumnsBackward{.name = "gelu_columns_backward",
+                                 .shape = backward_shape,
+                                 .may_reuse = {1, 0},
+                                 .workspace = backward_workspace,
+                                 .cost = backward_cost,
+                                 .run = gelu_columns_backward};
+
+// linear_gelu: outputs gelu(h) and h
+std::vector<TensorType> linear_gelu_shape(std::span<const TensorType> inputs, const Attributes&) {
+  const TensorType result = result_type(inputs);
+  return {result, result};
+}
+std::vector<Value> linear_gelu_vjp(const VjpArguments& v) {
+  const DType bias_dtype =
+      v.needed[2] ? v.gradient_dtypes[2] : statistics_dtype(v.inputs[0].dtype());
+  const std::array inputs = {flat(v.outputs[1]), flat(v.cotangents[0])};
+  const auto dh = v.tracer.apply(kGeluColumnsBackward, inputs,
+                                 {{"dtype", static_cast<std::int64_t>(bias_dtype)}});
+  std::vector<Value> gradients = product_gradients(v, dh[0]);
+  if (v.needed[2]) gradients[2] = dh[1];
+  return gradients;
+}
+void linear_gelu_run(const KernelArguments& arguments) {
+  run_product(arguments, arguments.outputs[1]);
+  kernels::gelu({.context = arguments.context,
+                 .attributes = arguments.attributes,
+                 .inputs = arguments.outputs.subspan(1),
+                 .outputs = arguments.outputs.first(1)});
+}
+const OpDef kLinearGelu{.name = "linear_gelu",
+                        .shape = linear_gelu_shape,
+                        .vjp = linear_gelu_vjp,
+                        .workspace = product_workspace,
+                        .cost = product_cost,
+                        .prepare = product_prepare,
+                        .run = linear_gelu_run};
+
+}  // namespace
+
+Value linear(Value x, Value weight, Value bias, Where where) {
+  return x.tracer().apply1(kLinear, {x, weight, bias}, {}, where);
+}
+
+Value linear_gelu(Value x, Value weight, Value bias, Where where) {
+  const std::array inputs = {x, weight, bias};
+  return x.tracer().apply(kLinearGelu, inputs, {}, where)[0];
+}
+
+}  // namespace ashlar
