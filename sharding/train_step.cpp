@@ -11,6 +11,8 @@
 #include "ashlar/buffer.hpp"
 #include "ashlar/error.hpp"
 #include "graph/executor.hpp"
+#include "ops/product/linear_cross_entropy.hpp"
+#include "ops/product/machine.hpp"
 #include "runtime/thread_pool.hpp"
 #include "sharding/flat_values.hpp"
 #include "sharding/initialize.hpp"
@@ -38,7 +40,7 @@ Graph trace_training(const LossModel& model, const ShardOptions& options) {
     if (gradients[i])
       tracer.output(gradient_name(tracer.graph()[trainable[i].id()].name), gradients[i]);
   }
-  return std::move(tracer.graph());
+  return fuse_cross_entropy(std::move(tracer.graph()));
 }
 
 ShardOptions shard_options(const TrainConfig& config) {
@@ -56,7 +58,7 @@ struct TrainStep::Implementation {
         config(settings),
         options(shard_options(settings)),
         pool(settings.threads),
-        backend{"", settings.threads},
+        backend(host_backend(settings.threads)),
         joint(trace_training(model, options)),
         layout(joint.parameters, joint.units, ranks.size()) {
     const ScheduleOptions order{config.zero.prefetch, config.zero.overlap};

@@ -50,6 +50,9 @@ struct GptTrace {
 /// "embedding", "h.0", ..., "head".
 Value gpt_loss(Tracer& tracer, const GptConfig& config, const GptTrace& how);
 
+/// Input "tokens"; output "logits" f32 (B, T, V).
+void gpt_logits(Tracer& tracer, const GptConfig& config, const GptTrace& how);
+
 /// Input "tokens"; output "logits" (B, V) of the last position.
 void gpt_next_token(Tracer& tracer, const GptConfig& config, const GptTrace& how);
 

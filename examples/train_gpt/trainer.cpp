@@ -1,0 +1,281 @@
+#include "train_gpt/trainer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+#include "ashlar/checkpoint.hpp"
+#include "ashlar/error.hpp"
+#include "sharding/pretrained.hpp"
+#include "train_gpt/progress.hpp"
+
+namespace train_gpt {
+namespace {
+
+using ashlar::Batch;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kValidationBatches = 8;
+constexpr std::int64_t kSyntheticTokens = 1 << 22;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+std::atomic<bool> stop_requested{false};
+
+Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_in_process)
+    : world_(world), options_(options), ranks_in_process_(ranks_in_process) {
+  world_.set_timeout(std::chrono::milliseconds(static_cast<std::int64_t>(options_.timeout * 1000)));
+  ashlar::require_agreement(world_, "flags", agreement_entries(options_));
+  if (options_.threads == 0) {
+    // Ranks on other nodes would leave this too low, never too high.
+    options_.threads =
+        std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / world_.size());
+  }
+  ashlar::collectively(world_, [&] { open_data(); });
+  build();
+  start_weights();
+  ashlar::collectively(world_, [&] {
+    if (leads() && !options_.metrics.empty())
+      metrics_.emplace(options_.metrics, train_->steps() > 0);
+  });
+}
+
+void Trainer::open_data() {
+  model_ = ashlar::gpt_config(options_.model);
+  const ashlar::Holdout holdout{options_.validation, static_cast<std::uint64_t>(options_.seed)};
+  if (!options_.text.empty()) {
+    corpus_ = ashlar::open_text(options_.text, holdout, model_.vocabulary);
+  } else if (!options_.tokens.empty()) {
+    corpus_ = ashlar::open_tokens(options_.tokens, model_.vocabulary, holdout);
+  } else {
+    corpus_.train = ashlar::synthetic_tokens(kSyntheticTokens, model_.vocabulary,
+                                             static_cast<std::uint64_t>(options_.seed));
+  }
+  sampler_.emplace(*corpus_.train, options_.seq + 1, static_cast<std::uint64_t>(options_.seed));
+  if (!corpus_.validation) return;
+  validation_starts_ = ashlar::validation_windows(
+      *corpus_.validation, options_.seq + 1, kValidationBatches * options_.batch * world_.size());
+}
+
+ashlar::GptTrace Trainer::trace(std::int64_t batch, double dropout) const {
+  const auto dtype = options_.precision == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
+  return {batch, options_.seq, dtype, dropout, options_.freeze};
+}
+
+void Trainer::build() {
+  ashlar::TrainConfig config;
+  config.zero = {options_.stage, options_.bucket, options_.prefetch, options_.overlap,
+                 options_.reshard};
+  config.precision.parameter =
+      options_.precision == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
+  config.precision.reduce =
+      options_.reduce_dtype == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
+  config.optimizer =
+      ashlar::AdamW{options_.lr, options_.betas[0], options_.betas[1], 1e-8, options_.weight_decay};
+  const auto kind = options_.schedule == "cosine" ? ashlar::Schedule::Kind::cosine
+                                                  : ashlar::Schedule::Kind::constant;
+  config.schedule = {kind, options_.lr, options_.warmup, options_.steps};
+  config.clip = options_.clip;
+  config.micro_batches = options_.accumulate;
+  config.reduce = options_.reduce == "each" ? ashlar::ReduceWhen::each : ashlar::ReduceWhen::last;
+  config.seed = static_cast<std::uint64_t>(options_.seed);
+  config.samples = options_.batch;
+  config.threads = options_.threads;
+  const auto loss = [&](ashlar::Tracer& t) {
+    return gpt_loss(t, model_, trace(options_.batch, options_.dropout));
+  };
+  std::vector<ashlar::ForwardModel> forwards;
+  forwards.push_back(
+      [&](ashlar::Tracer& t) { t.output("loss", gpt_loss(t, model_, trace(options_.batch, 0))); });
+  if (options_.sample > 0)
+    forwards.push_back([&](ashlar::Tracer& t) { gpt_next_token(t, model_, trace(1, 0)); });
+  train_.emplace(world_, loss, config, forwards);
+}
+
+void Trainer::start_weights() {
+  if (!options_.init.empty()) {
+    std::optional<ashlar::PretrainedWeights> weights;
+    ashlar::collectively(world_, [&] {
+      weights.emplace(options_.init);
+      weights->require_match(train_->layout().parameters());
+    });
+    train_->load_parameters(
+        [&](const ashlar::Parameter& parameter, std::int64_t first, ashlar::TensorView part) {
+          weights->read_part(parameter, first, part);
+        });
+  }
+  if (options_.resume.empty()) return;
+  const auto shards = train_->shards();
+  const auto counters = nlohmann::json::parse(
+      ashlar::load_checkpoint(world_, options_.resume, train_->layout(), shards));
+  train_->restore_from_shards();
+  train_->set_steps(counters.at("step").get<std::int64_t>());
+  if (counters.at("seed").get<std::int64_t>() != options_.seed) {
+    throw ashlar::InvalidArgument(
+        fmt::format("{}: was trained with --seed {}; give the same one to continue",
+                    options_.resume.string(), counters.at("seed").dump()));
+  }
+}
+
+void Trainer::run() {
+  const std::int64_t first = train_->steps() + 1;
+  {
+    Progress progress(stderr, leads() ? progress_mode(stderr, options_.quiet) : ProgressMode::quiet,
+                      first, options_.steps);
+    while (train_->steps() < options_.steps && !stop_) {
+      last_ = step();
+      require_finite(last_);
+      if (options_.validate_every > 0 && train_->steps() % options_.validate_every == 0) {
+        last_.validation_loss = validation_loss_ = validate();
+      }
+      if (leads()) {
+        progress.update(last_,
+                        std::chrono::duration<double>(Clock::now().time_since_epoch()).count());
+        curves_.add(last_);
+      }
+      ashlar::collectively(world_, [&] {
+        if (metrics_) metrics_->write(to_line(last_));
+      });
+      if (options_.save_every > 0 && train_->steps() % options_.save_every == 0 &&
+          train_->steps() < options_.steps)
+        save();
+    }
+  }
+  finish();
+}
+
+StepMetrics Trainer::step() {
+  const auto start = Clock::now();
+  const ashlar::SentBytes before = world_.sent_bytes();
+  const std::int64_t number = train_->steps() + 1;
+  const ashlar::StepResult result = train_->step([&](std::int64_t micro_batch, const Batch& batch) {
+    for (std::int64_t b = 0; b < options_.batch; ++b) {
+      const std::int64_t begin =
+          sampler_->start(number, micro_batch, world_.rank() * options_.batch + b);
+      const auto row = [&](const char* name) {
+        return batch.at(name).span<std::int32_t>().subspan(
+            static_cast<std::size_t>(b * options_.seq), static_cast<std::size_t>(options_.seq));
+      };
+      ashlar::copy_sequence(*corpus_.train, begin, row("tokens"), row("targets"));
+    }
+  });
+  StepMetrics metrics;
+  metrics.step = number;
+  metrics.loss = result.loss;
+  metrics.grad_norm = result.grad_norm;
+  metrics.learning_rate = result.learning_rate;
+  metrics.tokens = world_.size() * options_.batch * options_.seq * options_.accumulate;
+  metrics.seconds = {seconds_since(start), result.seconds_forward, result.seconds_backward,
+                     result.seconds_exposed, result.seconds_update};
+  metrics.peak = {result.memory.peak, result.memory.total};
+  metrics.at_peak = {result.memory.at_peak, result.memory.fragmentation, result.memory.padding};
+  const ashlar::SentBytes after = world_.sent_bytes();
+  for (std::size_t kind = 0; kind < metrics.sent.size(); ++kind)
+    metrics.sent[kind] = after[kind] - before[kind];
+  exchange(metrics);
+  metrics.tokens_per_second = static_cast<double>(metrics.tokens) / metrics.seconds.total;
+  return metrics;
+}
+
+void Trainer::exchange(StepMetrics& metrics) {
+  // Memory is the same Program's on every rank; what ranks differ in is time, traffic and signals.
+  std::array<double, 11> mine{stop_requested ? 1.0 : 0.0,
+                              metrics.seconds.total,
+                              metrics.seconds.forward,
+                              metrics.seconds.backward,
+                              metrics.seconds.communication_exposed,
+                              metrics.seconds.update};
+  for (std::size_t kind = 0; kind < metrics.sent.size(); ++kind)
+    mine[6 + kind] = static_cast<double>(metrics.sent[kind]);
+  std::vector<double> all(mine.size() * static_cast<std::size_t>(world_.size()));
+  const ashlar::Transfer transfer{
+      {mine.data(), ashlar::DType::f64, {static_cast<std::int64_t>(mine.size())}},
+      {all.data(), ashlar::DType::f64, {static_cast<std::int64_t>(all.size())}}};
+  world_.all_gather({&transfer, 1}, "step metrics").wait();
+  for (std::size_t i = 0; i < all.size(); ++i)
+    mine[i % mine.size()] = std::max(mine[i % mine.size()], all[i]);
+  stop_ = mine[0] > 0;
+  metrics.seconds = {mine[1], mine[2], mine[3], mine[4], mine[5]};
+  for (std::size_t kind = 0; kind < metrics.sent.size(); ++kind)
+    metrics.sent[kind] = static_cast<std::int64_t>(mine[6 + kind]);
+}
+
+double Trainer::validate() {
+  const std::int64_t per_batch = options_.batch * world_.size();
+  const auto windows = static_cast<std::int64_t>(validation_starts_.size());
+  const std::int64_t batches = std::max<std::int64_t>(1, windows / per_batch);
+  double sum = 0;
+  for (std::int64_t n = 0; n < batches; ++n) {
+    const Batch outputs = train_->forward(kEvaluate, [&](std::int64_t, const Batch& batch) {
+      for (std::int64_t b = 0; b < options_.batch; ++b) {
+        // Fewer windows than one batch: they are taken in turn.
+        const std::int64_t w = (n * per_batch + world_.rank() * options_.batch + b) % windows;
+        const auto row = [&](const char* name) {
+          return batch.at(name).span<std::int32_t>().subspan(
+              static_cast<std::size_t>(b * options_.seq), static_cast<std::size_t>(options_.seq));
+        };
+        ashlar::copy_sequence(*corpus_.validation, validation_starts_[static_cast<std::size_t>(w)],
+                              row("tokens"), row("targets"));
+      }
+    });
+    sum += static_cast<double>(*outputs.at("loss").as<float>());
+  }
+  return sum / static_cast<double>(batches);
+}
+
+void Trainer::require_finite(const StepMetrics& metrics) {
+  if (std::isfinite(metrics.loss) && std::isfinite(metrics.grad_norm)) return;
+  const int bad = train_->first_bad_parameter();
+  throw ashlar::InvalidArgument(fmt::format(
+      "step {}: loss {} and gradient norm {} are not finite; {}; try a lower --lr, more --warmup "
+      "or --clip 1",
+      metrics.step, metrics.loss, metrics.grad_norm,
+      bad < 0 ? "all gradients are finite"
+              : fmt::format("the first gradient that is not is that of {}",
+                            train_->layout().parameters()[static_cast<std::size_t>(bad)].name)));
+}
+
+void Trainer::save() {
+  const nlohmann::json counters{{"step", train_->steps()}, {"seed", options_.seed}};
+  ashlar::save_checkpoint(world_, options_.save, train_->layout(), train_->shards(),
+                          counters.dump());
+}
+
+void Trainer::finish() {
+  if (corpus_.validation) validation_loss_ = validate();
+  if (!options_.save.empty()) save();
+  if (!options_.export_to.empty()) {
+    const bool bf16 = options_.precision == "bf16";
+    ashlar::export_pretrained(world_, options_.export_to, train_->layout().parameters(),
+                              bf16 ? ashlar::DType::bf16 : ashlar::DType::f32,
+                              ashlar::to_config_json(model_, bf16 ? "bfloat16" : "float32"),
+                              [&](int parameter, ashlar::TensorView values) {
+                                train_->read_parameter(parameter, values);
+                              });
+  }
+  const std::string text = options_.sample > 0 && !stop_ ? sample() : "";
+  const auto reports = gather_reports();
+  Summary end = summary();
+  ashlar::collectively(world_, [&] {
+    if (!leads()) return;
+    if (metrics_) metrics_->write(to_line(end));
+    if (!options_.plot.empty())
+      write_plot(options_.plot,
+                 to_svg(curves_, fmt::format("{} on {} ranks, ZeRO stage {}", model_.name,
+                                             world_.size(), options_.stage)));
+    if (options_.quiet) return;
+    fmt::print("{}", report_table(zero_case(), reports));
+    if (validation_loss_) fmt::print("validation loss {:.4f} nats/token\n", *validation_loss_);
+    if (!text.empty()) fmt::print("sample:\n{}\n", text);
+    if (!options_.plot.empty()) fmt::print("curves: {}\n", options_.plot.string());
+  });
+}
+
+}  // namespace train_gpt

@@ -1,0 +1,68 @@
+// One rank's training run: data in, steps, validation, checkpoints, and at the end the report.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <random>
+
+#include "ashlar/data.hpp"
+#include "ashlar/nn/gpt.hpp"
+#include "ashlar/train_step.hpp"
+#include "train_gpt/hardware.hpp"
+#include "train_gpt/metrics.hpp"
+#include "train_gpt/options.hpp"
+#include "train_gpt/plot.hpp"
+#include "train_gpt/report.hpp"
+
+namespace train_gpt {
+
+/// Set by SIGTERM: the run ends after the step.
+extern std::atomic<bool> stop_requested;
+
+/// Forward models of the TrainStep.
+inline constexpr int kEvaluate = 0, kNextToken = 1;
+
+class Trainer {
+ public:
+  /// Collective. @throws InvalidArgument on every rank for input that cannot be used.
+  Trainer(ashlar::Communicator& world, const Options& options, int ranks_in_process);
+  void run();
+
+ private:
+  void open_data();
+  void build();
+  void start_weights();
+  StepMetrics step();
+  /// What all ranks must know of each other after a step: the slowest, the most sent, and whether
+  /// one was told to stop.
+  void exchange(StepMetrics& metrics);
+  double validate();
+  void require_finite(const StepMetrics& metrics);
+  void save();
+  void finish();
+  std::string sample();
+  Summary summary();
+  ZeroCase zero_case() const;
+  std::vector<RankReport> gather_reports();
+
+  bool leads() const { return world_.rank() == 0; }
+  ashlar::GptTrace trace(std::int64_t batch, double dropout) const;
+
+  ashlar::Communicator& world_;
+  Options options_;
+  int ranks_in_process_;
+  ashlar::GptConfig model_;
+  ashlar::Corpus corpus_;
+  std::optional<ashlar::Sampler> sampler_;
+  std::vector<std::int64_t> validation_starts_;
+  ResidentMeter resident_;
+  std::optional<ashlar::TrainStep> train_;
+  std::optional<MetricsFile> metrics_;
+  Curves curves_;
+  StepMetrics last_;
+  std::optional<double> validation_loss_;
+  bool stop_ = false;
+};
+
+}  // namespace train_gpt

@@ -1,0 +1,110 @@
+// What a run says when it ends: the report, the summary line, a sample of text.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/math/philox.hpp"
+#include "train_gpt/trainer.hpp"
+
+namespace train_gpt {
+namespace {
+
+using ashlar::Batch;
+using ashlar::Category;
+
+constexpr double kTemperature = 0.8;
+constexpr std::uint64_t kSampleStream = 0x53414d50;  // apart from what data and weights draw
+
+ModelStateBytes model_state(const ashlar::TrainStep& train) {
+  const auto bytes = train.state_bytes();
+  const auto of = [&](Category category) { return bytes[static_cast<std::size_t>(category)]; };
+  return {of(Category::parameter), of(Category::gradient), of(Category::optimizer_state)};
+}
+
+/// A token of softmax(logits / temperature), by inversion of one uniform number.
+std::int32_t draw(std::span<const float> logits, double uniform) {
+  const float top = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> sums;
+  double sum = 0;
+  for (const float logit : logits) sums.push_back(sum += std::exp((logit - top) / kTemperature));
+  const auto found = std::upper_bound(sums.begin(), sums.end(), uniform * sum);
+  return static_cast<std::int32_t>(
+      std::min<std::ptrdiff_t>(found - sums.begin(), static_cast<std::ptrdiff_t>(sums.size()) - 1));
+}
+
+}  // namespace
+
+std::string Trainer::sample() {
+  // The context is real text of full length, so that the model sees what it was trained on.
+  const ashlar::TokenSource& source = corpus_.validation ? *corpus_.validation : *corpus_.train;
+  std::vector<std::int32_t> window(static_cast<std::size_t>(options_.seq));
+  source.copy(0, window);
+  std::vector<std::int32_t> generated;
+  const auto key = static_cast<std::uint64_t>(options_.seed);
+  for (std::int64_t i = 0; i < options_.sample; ++i) {
+    const Batch outputs = train_->forward(kNextToken, [&](std::int64_t, const Batch& batch) {
+      std::memcpy(batch.at("tokens").data, window.data(), window.size() * sizeof(std::int32_t));
+    });
+    const ashlar::TensorView logits = outputs.at("logits");
+    const auto random = ashlar::philox(key, kSampleStream, static_cast<std::uint64_t>(i));
+    generated.push_back(draw(logits.span<const float>(), ashlar::uniform(random[0])));
+    std::rotate(window.begin(), window.begin() + 1, window.end());
+    window.back() = generated.back();
+  }
+  if (model_.vocabulary == 256 && options_.tokens.empty())
+    return {generated.begin(), generated.end()};
+  return fmt::format("{}", fmt::join(generated, " "));
+}
+
+ZeroCase Trainer::zero_case() const {
+  const ashlar::FlatLayout& layout = train_->layout();
+  const std::int64_t trainable = layout.elements(true);
+  const bool bf16 = options_.precision == "bf16";
+  return {trainable,
+          layout.elements() - trainable,
+          world_.size(),
+          options_.stage,
+          bf16,
+          options_.reduce_dtype == "bf16",
+          options_.accumulate,
+          options_.reduce == "each",
+          options_.reshard};
+}
+
+std::vector<RankReport> Trainer::gather_reports() {
+  RankReport mine{model_state(*train_), last_.peak, last_.sent};
+  std::vector<RankReport> all(static_cast<std::size_t>(world_.size()));
+  static_assert(std::is_trivially_copyable_v<RankReport>);
+  const auto bytes = static_cast<std::int64_t>(sizeof(RankReport));
+  const ashlar::Transfer transfer{{&mine, ashlar::DType::u8, {bytes}},
+                                  {all.data(), ashlar::DType::u8, {bytes * world_.size()}}};
+  world_.all_gather({&transfer, 1}, "reports").wait();
+  return all;
+}
+
+Summary Trainer::summary() {
+  double resident =
+      static_cast<double>(resident_.peak_bytes(train_->window_bytes(), ranks_in_process_));
+  std::vector<double> all(static_cast<std::size_t>(world_.size()));
+  const ashlar::Transfer transfer{{&resident, ashlar::DType::f64, {1}},
+                                  {all.data(), ashlar::DType::f64, {world_.size()}}};
+  world_.all_gather({&transfer, 1}, "resident bytes").wait();
+  Summary end;
+  end.parameters = train_->layout().elements();
+  end.ranks = world_.size();
+  end.stage = options_.stage;
+  end.precision = options_.precision;
+  end.model_state = model_state(*train_);
+  const ashlar::MemoryUse planned = train_->planned();
+  end.planned_peak = {planned.peak, planned.total};
+  end.peak_resident_bytes = static_cast<std::int64_t>(*std::max_element(all.begin(), all.end()));
+  end.outside_bytes =
+      std::max<std::int64_t>(0, end.peak_resident_bytes - train_->allocated_bytes());
+  end.config = to_json(options_);
+  end.hardware = to_json(detect_hardware());
+  return end;
+}
+
+}  // namespace train_gpt

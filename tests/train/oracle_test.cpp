@@ -1,0 +1,209 @@
+// Against PyTorch: gradients and five AdamW steps of a two-layer GPT, logits of transformers'
+// GPT-2. The numbers and the scripts that made them are in tests/oracle.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "ashlar/communicator.hpp"
+#include "ashlar/nn/gpt.hpp"
+#include "ashlar/train_step.hpp"
+#include "graph/evaluate.hpp"
+#include "sharding/pretrained.hpp"
+#include "sharding/safetensors.hpp"
+#include "sharding/train_step_parts.hpp"
+
+namespace ashlar {
+namespace {
+
+const std::filesystem::path kData = std::filesystem::path(ASHLAR_TEST_DIR) / "oracle" / "data";
+
+struct Oracle {
+  SafetensorsFile tensors{kData / "gpt_steps.safetensors"};
+  nlohmann::json numbers = nlohmann::json::parse(std::ifstream(kData / "gpt_steps.json"));
+  GptConfig config{"oracle", 2, 4, 32, 16, 96, 128, true, 1e-5};
+  std::int64_t batch = 3;
+
+  std::vector<float> read(const std::string& name, std::int64_t elements) {
+    std::vector<float> values(static_cast<std::size_t>(elements));
+    tensors.read(name, 0, {values.data(), DType::f32, {elements}});
+    return values;
+  }
+  std::vector<std::int32_t> integers(const std::string& name) {
+    std::vector<std::int32_t> values(static_cast<std::size_t>(batch * config.positions));
+    tensors.read(name, 0, {values.data(), DType::i32, {batch * config.positions}});
+    return values;
+  }
+};
+
+double norm(std::span<const float> x) {
+  double sum = 0;
+  for (const float v : x) sum += static_cast<double>(v) * v;
+  return std::sqrt(sum);
+}
+
+double distance(std::span<const float> a, std::span<const float> b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += std::pow(static_cast<double>(a[i]) - b[i], 2);
+  return std::sqrt(sum);
+}
+
+/// Softmax does not see the keys' bias: its gradient is rounding, which AdamW turns into steps of
+/// any sign.
+void forget_key_bias(const std::string& name, std::vector<float>& values) {
+  if (!name.ends_with("attn.c_attn.bias")) return;
+  const auto third = static_cast<std::ptrdiff_t>(values.size() / 3);
+  std::fill(values.begin() + third, values.begin() + 2 * third, 0.0F);
+}
+
+/// Gradients of the oracle's model in one type, by evaluating the differentiated graph.
+std::map<std::string, std::vector<float>> gradients(Oracle& oracle, DType dtype, float& loss) {
+  ShardOptions options;
+  options.precision = {dtype, dtype};
+  const GptTrace how{oracle.batch, oracle.config.positions, dtype, 0, {}};
+  const Graph graph =
+      trace_training([&](Tracer& t) { return gpt_loss(t, oracle.config, how); }, options);
+  std::vector<Buffer> memory;
+  std::map<std::string, TensorView> inputs;
+  for (const ValueId id : graph.inputs) {
+    const ValueInfo& value = graph[id];
+    memory.emplace_back(host_memory(), value.type.bytes(), Category::input);
+    const TensorView view(memory.back().data(), value.type.dtype, value.type.shape);
+    const TensorView flat(view.data, view.dtype, {view.elements()});
+    if (value.input == InputKind::parameter) {
+      oracle.tensors.read("initial." + value.name, 0, flat);
+    } else if (value.name == kLossCotangent) {
+      *view.as<float>() = 1;
+    } else {
+      oracle.tensors.read(value.name, 0, flat);
+    }
+    inputs.emplace(value.name, view);
+  }
+  const Tensors outputs = evaluate(graph, inputs, {});
+  loss = *outputs.at("loss").second.as<float>();
+  std::map<std::string, std::vector<float>> result;
+  for (const Parameter& parameter : graph.parameters) {
+    const TensorView view = outputs.at(gradient_name(parameter.name)).second;
+    auto& values = result[parameter.name];
+    for (std::int64_t i = 0; i < view.elements(); ++i) {
+      values.push_back(dtype == DType::f32 ? view.as<float>()[i]
+                                           : static_cast<float>(view.as<bf16>()[i]));
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("oracle: gradients of a two-layer GPT are PyTorch's to 1e-5 in fp32") {
+  Oracle oracle;
+  float loss = 0;
+  const auto ours = gradients(oracle, DType::f32, loss);
+  CHECK(loss == doctest::Approx(oracle.numbers.at("loss").get<double>()).epsilon(1e-6));
+  for (auto [name, values] : ours) {
+    auto expected = oracle.read("gradient." + name, static_cast<std::int64_t>(values.size()));
+    forget_key_bias(name, expected);
+    forget_key_bias(name, values);
+    CAPTURE(name);
+    CHECK(distance(values, expected) <= 1e-5 * norm(expected));
+  }
+}
+
+TEST_CASE("oracle: bf16 gradients are within 1e-2 in norm") {
+  Oracle oracle;
+  float loss = 0;
+  const auto ours = gradients(oracle, DType::bf16, loss);
+  CHECK(loss == doctest::Approx(oracle.numbers.at("loss_of_bf16").get<double>()).epsilon(1e-3));
+  double error = 0, size = 0;
+  for (const auto& [name, values] : ours) {
+    const auto expected =
+        oracle.read("gradient_of_bf16." + name, static_cast<std::int64_t>(values.size()));
+    error += std::pow(distance(values, expected), 2);
+    size += std::pow(norm(expected), 2);
+  }
+  CHECK(std::sqrt(error / size) <= 1e-2);
+}
+
+TEST_CASE(
+    "oracle: five AdamW steps are PyTorch's to 1e-5, clipped and not, on one and on three ranks") {
+  for (const bool clipped : {false, true}) {
+    for (const auto& [ranks, stage] : {std::pair{1, 0}, std::pair{1, 3}, std::pair{3, 0},
+                                       std::pair{3, 1}, std::pair{3, 2}, std::pair{3, 3}}) {
+      launch_threads(ranks, [&, ranks = ranks, stage = stage](Communicator& world) {
+        Oracle oracle;
+        TrainConfig config;
+        config.zero.stage = stage;
+        config.zero.bucket_bytes = 1 << 14;
+        config.optimizer = AdamW{1e-3, 0.9, 0.95, 1e-8, 0.1};
+        config.schedule.lr = 1e-3;
+        config.clip = clipped ? 1.0 : 0.0;
+        config.samples = oracle.batch / ranks;
+        config.poison = true;
+        const GptTrace how{config.samples, oracle.config.positions, DType::f32, 0, {}};
+        TrainStep train(
+            world, [&](Tracer& t) { return gpt_loss(t, oracle.config, how); }, config);
+        train.load_parameters([&](const Parameter& parameter, std::int64_t first, TensorView part) {
+          oracle.tensors.read("initial." + parameter.name, first, part);
+        });
+        const auto tokens = oracle.integers("tokens"), targets = oracle.integers("targets");
+        const auto& steps = oracle.numbers.at("variants").at(clipped ? "adamw_clipped" : "adamw");
+        for (const auto& expected : steps) {
+          const StepResult result = train.step([&](std::int64_t, const Batch& batch) {
+            const std::int64_t count = config.samples * oracle.config.positions,
+                               first = world.rank() * count;
+            std::copy_n(tokens.begin() + first, count, batch.at("tokens").as<std::int32_t>());
+            std::copy_n(targets.begin() + first, count, batch.at("targets").as<std::int32_t>());
+          });
+          CHECK(result.loss == doctest::Approx(expected.at("loss").get<double>()).epsilon(1e-5));
+          CHECK(result.grad_norm ==
+                doctest::Approx(expected.at("grad_norm").get<double>()).epsilon(1e-5));
+        }
+        for (int p = 0; p < static_cast<int>(train.layout().parameters().size()); ++p) {
+          const Parameter& parameter = train.layout().parameters()[static_cast<std::size_t>(p)];
+          const std::int64_t elements = parameter.shape.elements();
+          std::vector<float> values(static_cast<std::size_t>(elements));
+          train.read_parameter(p, {values.data(), DType::f32, {elements}});
+          if (world.rank() != 0) continue;
+          auto expected =
+              oracle.read((clipped ? "step5_clipped." : "step5.") + parameter.name, elements);
+          forget_key_bias(parameter.name, expected);
+          forget_key_bias(parameter.name, values);
+          CAPTURE(parameter.name);
+          CHECK(distance(values, expected) <= 1e-5 * norm(expected));
+        }
+      });
+    }
+  }
+}
+
+TEST_CASE("oracle: logits after --init are transformers' to 1e-4") {
+  for (const char* folder : {"gpt2_tied", "gpt2_untied", "gpt2_sharded"}) {
+    for (const int ranks : {1, 3}) {
+      launch_threads(ranks, [&](Communicator& world) {
+        const GptConfig model = gpt_config((kData / folder / "config.json").string());
+        const GptTrace how{2, 12, DType::f32, 0, {}};
+        TrainConfig config;
+        TrainStep train(world, [&](Tracer& t) { return gpt_loss(t, model, how); }, config,
+                        {[&](Tracer& t) { gpt_logits(t, model, how); }});
+        PretrainedWeights weights(kData / folder);
+        weights.require_match(train.layout().parameters());
+        train.load_parameters([&](const Parameter& parameter, std::int64_t first, TensorView part) {
+          weights.read_part(parameter, first, part);
+        });
+        SafetensorsFile oracle(kData / folder / "logits.safetensors");
+        const Batch outputs = train.forward(0, [&](std::int64_t, const Batch& batch) {
+          oracle.read("tokens", 0, {batch.at("tokens").data, DType::i32, {2 * 12}});
+        });
+        const TensorView ours = outputs.at("logits");
+        std::vector<float> expected(static_cast<std::size_t>(ours.elements()));
+        oracle.read("logits", 0, {expected.data(), DType::f32, {ours.elements()}});
+        for (std::size_t i = 0; i < expected.size(); ++i)
+          CHECK(std::abs(ours.as<float>()[i] - expected[i]) <= 1e-4);
+      });
+    }
+  }
+}
+
+}  // namespace ashlar
