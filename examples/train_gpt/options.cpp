@@ -164,6 +164,7 @@ bool on_off(std::string_view flag, const std::string& value) {
 void fill_in(Options& o, const Raw& raw, const CLI::App& app) {
   o.reduce = raw.reduce.empty() ? (o.stage >= 2 ? "each" : "last") : raw.reduce;
   o.reduce_dtype = raw.reduce_dtype.empty() ? o.precision : raw.reduce_dtype;
+  if (!o.init.empty() && app.count("--model") == 0) o.model = o.init / "config.json";
   o.overlap = on_off("overlap", raw.overlap);
   o.reshard = on_off("reshard", raw.reshard);
   try {

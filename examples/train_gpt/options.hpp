@@ -13,7 +13,7 @@ namespace train_gpt {
 struct Options {
   std::string help;  // not empty when --help was given: print it and end
 
-  std::string model = "tiny";  // a name of kModels, or the path of a config.json
+  std::string model = "tiny";  // a name, or the path of a config.json (--init's when left out)
   std::filesystem::path init;  // empty: random weights
   std::filesystem::path export_to;
 

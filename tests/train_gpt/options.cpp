@@ -131,7 +131,12 @@ TEST_CASE("options: the defaults that follow other flags") {
   CHECK(parse({"--synthetic", "--stage", "3", "--reduce", "last"}).reduce == "last");
   CHECK(parse({"--synthetic", "--precision", "bf16"}).reduce_dtype == "bf16");
   CHECK(parse({"--text", "a", "--validate-every", "5"}).validation == 0.1);
-  CHECK(parse({"--steps", "0", "--init", "a", "--export", "b"}).steps == 0);
+  const TemporaryFolder folder;
+  const std::string config = folder.write("config.json", "{}").string();
+  const std::string init = folder.path.string();
+  CHECK(parse({"--steps", "0", "--init", init.c_str(), "--export", "b"}).model == config);
+  CHECK(parse({"--synthetic", "--init", init.c_str(), "--model", "gpt2"}).model == "gpt2");
+  CHECK(contains(refused({"--synthetic", "--init", "nowhere"}), "--model nowhere/config.json"));
 }
 
 TEST_CASE("options: bad input is one line that names the flag and the remedy") {
@@ -178,7 +183,8 @@ TEST_CASE("options: bad input is one line that names the flag and the remedy") {
       {{"--synthetic", "--seed", "-1"}, {"--seed"}},
       {{"--synthetic", "--save-every", "2"}, {"--save-every 2", "needs --save"}},
       {{"--synthetic", "--sample", "-1"}, {"--sample -1"}},
-      {{"--synthetic", "--resume", "r", "--init", "i"}, {"--resume r", "--init"}},
+      {{"--synthetic", "--resume", "r", "--init", "i", "--model", "tiny"},
+       {"--resume r", "--init"}},
       {{}, {"nothing to train on", "--text", "--tokens", "--synthetic"}},
       {{"--text", "a", "--tokens", "b"}, {"--text, --tokens: give only one"}},
       {{"--tokens", "a", "--synthetic"}, {"--tokens, --synthetic: give only one"}},
