@@ -3,11 +3,9 @@
 #include "ashlar/checkpoint.hpp"
 
 #include <doctest/doctest.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
-#include <csignal>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -15,6 +13,7 @@
 
 #include "ashlar/error.hpp"
 #include "base/hash.hpp"
+#include "sharding/full_disk.hpp"
 #include "sharding/random_layout.hpp"
 #include "sharding/scratch_folder.hpp"
 
@@ -307,21 +306,10 @@ TEST_CASE("checkpoint: a save that fails on one rank fails on all and keeps the 
   RandomModel large = model;
   large.parameters.push_back({.name = "large", .shape = {400000}, .unit = 1});
 
-  // A file-size limit stands in for a full disk: write() fails half-way through a rank's file.
-  struct Limit {
-    rlimit before{};
-    Limit() {
-      std::signal(SIGXFSZ, SIG_IGN);
-      getrlimit(RLIMIT_FSIZE, &before);
-      const rlimit small{1 << 20, before.rlim_max};
-      setrlimit(RLIMIT_FSIZE, &small);
-    }
-    ~Limit() { setrlimit(RLIMIT_FSIZE, &before); }
-  };
   std::atomic<int> failed{0};
   const FlatLayout layout(large.parameters, large.units, 3);
   {
-    const Limit limit;
+    const FullDisk full(1 << 20);
     launch_threads(3, [&](Communicator& communicator) {
       State state(layout);
       state.fill(layout, communicator.rank());

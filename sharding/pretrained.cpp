@@ -1,0 +1,194 @@
+// Names and files of GPT-2 folders.
+#include "sharding/pretrained.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+#include <utility>
+
+#include "ashlar/error.hpp"
+#include "sharding/convert.hpp"
+
+namespace ashlar {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::string_view kPrefix = "transformer.";
+constexpr std::string_view kHead = "lm_head.weight";
+constexpr std::string_view kTokenTable = "wte.weight";
+constexpr std::int64_t kBlock = 1 << 18;
+
+bool is_mask(std::string_view name) {
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+}
+
+std::string exported_name(std::string_view name) {
+  return name == kHead ? std::string(name) : std::string(kPrefix) + std::string(name);
+}
+
+/// Appends f32 values to the writer in its type.
+void append(SafetensorsWriter& writer, DType dtype, TensorView values) {
+  const std::int64_t count = values.elements();
+  std::vector<std::byte> rounded(static_cast<std::size_t>(std::min(kBlock, count)) *
+                                 static_cast<std::size_t>(size_of(dtype)));
+  for (std::int64_t done = 0; done < count; done += kBlock) {
+    const std::int64_t n = std::min(kBlock, count - done);
+    const TensorView block(rounded.data(), dtype, {n});
+    convert(values.flat_slice(done, n).data, DType::f32, block);
+    writer.write(block);
+  }
+}
+
+}  // namespace
+
+PretrainedWeights::PretrainedWeights(const fs::path& folder) : folder_(folder) {
+  const fs::path index = folder / "model.safetensors.index.json";
+  if (fs::exists(folder / "model.safetensors")) {
+    SafetensorsFile& file = open("model.safetensors");
+    for (const SafetensorsEntry& entry : file.entries()) add(file, entry);
+  } else if (fs::exists(index)) {
+    open_parts(index);
+  } else {
+    throw InvalidArgument(fmt::format(
+        "no weights in {}: it has neither model.safetensors nor model.safetensors.index.json",
+        folder.string()));
+  }
+}
+
+SafetensorsFile& PretrainedWeights::open(const std::string& file) {
+  const auto found = files_.find(file);
+  if (found != files_.end()) return found->second;
+  return files_.emplace(file, SafetensorsFile(folder_ / file)).first->second;
+}
+
+void PretrainedWeights::open_parts(const fs::path& index) {
+  const json parsed = json::parse(read_text(index), nullptr, false);
+  const auto map = parsed.is_object() ? parsed.find("weight_map") : parsed.end();
+  if (!parsed.is_object() || map == parsed.end() || !map->is_object())
+    throw CorruptCheckpoint(fmt::format("{}: no weight_map", index.string()));
+  for (const auto& [name, value] : map->items()) {
+    const fs::path file = value.is_string() ? value.get<std::string>() : "";
+    if (file.empty() || file != file.filename())
+      throw CorruptCheckpoint(
+          fmt::format("{}: tensor '{}' lies in no file of the folder", index.string(), name));
+    SafetensorsFile& part = open(file.string());
+    const SafetensorsEntry* entry = part.find(name);
+    if (entry == nullptr)
+      throw CorruptCheckpoint(fmt::format("{}: there is no tensor '{}', but {} says so",
+                                          part.path().string(), name, index.string()));
+    add(part, *entry);
+  }
+}
+
+void PretrainedWeights::add(SafetensorsFile& file, const SafetensorsEntry& entry) {
+  std::string_view name = entry.name;
+  if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
+  if (!tensors_.emplace(name, Place{&file, &entry}).second)
+    throw CorruptCheckpoint(fmt::format("{}: tensor '{}' occurs with and without '{}'",
+                                        file.path().string(), name, kPrefix));
+}
+
+const PretrainedWeights::Place& PretrainedWeights::find(const Parameter& parameter) const {
+  const auto found = tensors_.find(parameter.name);
+  if (found == tensors_.end())
+    throw InvalidArgument(fmt::format(
+        "{}: there is no tensor '{}', which the model needs; is config.json of these weights?",
+        folder_.string(), parameter.name));
+  return found->second;
+}
+
+void PretrainedWeights::require_match(std::span<const Parameter> parameters) {
+  std::unordered_set<std::string_view> known;
+  for (const Parameter& parameter : parameters) {
+    known.insert(parameter.name);
+    const Place& place = find(parameter);
+    if (place.entry->shape != parameter.shape)
+      throw InvalidArgument(
+          fmt::format("{}: tensor '{}' is {}, the model wants {}; is config.json of these weights?",
+                      place.file->path().string(), place.entry->name, to_string(place.entry->shape),
+                      to_string(parameter.shape)));
+  }
+  for (const auto& [name, place] : tensors_) {
+    if (known.contains(name) || is_mask(name)) continue;
+    if (name != kHead)
+      throw InvalidArgument(
+          fmt::format("{}: tensor '{}' is unknown to the model; is config.json of these weights?",
+                      place.file->path().string(), place.entry->name));
+    require_tied_head();
+  }
+}
+
+void PretrainedWeights::require_tied_head() {
+  const auto table = tensors_.find(kTokenTable);
+  const auto head = tensors_.find(kHead);
+  if (table == tensors_.end()) return;
+  bool equal = table->second.entry->shape == head->second.entry->shape;
+  const std::int64_t count = head->second.entry->shape.elements();
+  std::vector<float> a(static_cast<std::size_t>(std::min(kBlock, count)));
+  std::vector<float> b(a.size());
+  for (std::int64_t first = 0; equal && first < count; first += kBlock) {
+    const std::int64_t n = std::min(kBlock, count - first);
+    for (const auto& [place, values] : {std::pair(table->second, &a), std::pair(head->second, &b)})
+      place.file->read(place.entry->name, first, {values->data(), DType::f32, {n}});
+    equal = std::memcmp(a.data(), b.data(), static_cast<std::size_t>(n) * sizeof(float)) == 0;
+  }
+  if (!equal)
+    throw InvalidArgument(
+        fmt::format("{}: '{}' differs from the token embedding, but the model ties them; set "
+                    "tie_word_embeddings to false in config.json",
+                    head->second.file->path().string(), kHead));
+}
+
+void PretrainedWeights::read_part(const Parameter& parameter, std::int64_t first, TensorView part) {
+  const Place& place = find(parameter);
+  place.file->read(place.entry->name, first, part);
+}
+
+void export_pretrained(Communicator& communicator, const fs::path& folder,
+                       std::span<const Parameter> parameters, DType dtype,
+                       std::string_view config_json, const ParameterReader& read) {
+  const bool writes = communicator.rank() == 0;
+  std::optional<SafetensorsWriter> writer;
+  std::vector<float> values;
+  collectively(communicator, [&] {
+    if (!writes) return;
+    std::int64_t largest = 0;
+    std::vector<TensorSpec> tensors;
+    for (const Parameter& parameter : parameters) {
+      tensors.push_back({exported_name(parameter.name), dtype, parameter.shape});
+      largest = std::max(largest, parameter.shape.elements());
+    }
+    values.resize(static_cast<std::size_t>(largest));
+    fs::create_directories(folder);
+    writer.emplace(folder / "model.safetensors", std::move(tensors),
+                   std::map<std::string, std::string>{{"format", "pt"}});
+  });
+  std::exception_ptr failure;  // of the writer: the other ranks still expect rank 0 in `read`
+  for (std::size_t p = 0; p < parameters.size(); ++p) {
+    const TensorView whole =
+        writes ? TensorView(values.data(), DType::f32, parameters[p].shape) : TensorView();
+    read(static_cast<int>(p), whole);
+    if (!writes || failure) continue;
+    try {
+      append(*writer, dtype, whole);
+    } catch (const std::exception&) {
+      failure = std::current_exception();
+    }
+  }
+  collectively(communicator, [&] {
+    if (failure) std::rethrow_exception(failure);
+    if (!writes) return;
+    writer->finish();
+    OutputFile config(folder / "config.json");
+    config.write(config_json);
+    config.commit();
+  });
+}
+
+}  // namespace ashlar
