@@ -28,14 +28,14 @@ struct Rows {
   std::int64_t stride;
 };
 
-/// What becomes of the result's old contents.
-enum class Update { overwrite, add, scale };
+/// What becomes of the result's old contents, unless factors scale them.
+enum class Update { overwrite, add };
 
 /// Vectors per row of sums that fit the registers beside the operands.
 template <class D>
 constexpr int kTileVectors = hn::MaxLanes(D()) * sizeof(hn::TFromD<D>) >= 64 ? 4 : 2;
 
-/// c (M, NV vectors) = a (M, depth) b (depth, NV vectors), added to c, or to c times `factors`.
+/// c (M, NV vectors) = a (M, depth) b (depth, NV vectors), added to c (times `factors`).
 template <int M, int NV, class D, typename T = hn::TFromD<D>>
 HWY_INLINE void register_tile(D d, const LeftOperand<T>& a, Rows<const T> b, std::int64_t depth,
                               Rows<T> c, Update update, const T* factors) {
@@ -64,9 +64,12 @@ HWY_INLINE void register_tile(D d, const LeftOperand<T>& a, Rows<const T> b, std
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
       T* out = c.data + i * c.stride + v * kLanes;
-      if (update == Update::add) sums[i][v] = hn::Add(sums[i][v], hn::LoadU(d, out));
-      if (update == Update::scale)
-        sums[i][v] = hn::MulAdd(hn::LoadU(d, out), hn::LoadU(d, factors + v * kLanes), sums[i][v]);
+      if (factors != nullptr) {
+        const auto factor = hn::LoadU(d, factors + v * kLanes);
+        sums[i][v] = hn::MulAdd(hn::LoadU(d, out), factor, sums[i][v]);
+      } else if (update == Update::add) {
+        sums[i][v] = hn::Add(sums[i][v], hn::LoadU(d, out));
+      }
       hn::StoreU(sums[i][v], d, out);
     }
   }
@@ -87,7 +90,7 @@ void tile_columns(D d, std::int64_t rows, LeftOperand<T> a, Rows<const T> b, std
 }
 
 /// c (rows, columns) updated with a (rows, depth) b (depth, columns); columns fill whole vectors.
-/// `factors`, one per column, for Update::scale.
+/// With `factors`, one per column: c = c factors + a b.
 template <class D, typename T = hn::TFromD<D>>
 void tile_product(D d, std::int64_t rows, std::int64_t columns, std::int64_t depth,
                   LeftOperand<T> a, Rows<const T> b, Rows<T> c, Update update,
