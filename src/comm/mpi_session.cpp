@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstring>
 #include <numeric>
 
@@ -12,6 +13,13 @@ namespace {
 
 // MPI counts in int: longer messages travel as several.
 constexpr std::int64_t kPiece = std::int64_t{1} << 30;
+
+/// MPICH's launcher signals SIGUSR1 to the survivors of a lost rank, which would end them unheard.
+void outlive_lost_ranks() {
+  struct sigaction action {};
+  ::sigaction(SIGUSR1, nullptr, &action);
+  if (action.sa_handler == SIG_DFL) std::signal(SIGUSR1, SIG_IGN);
+}
 
 }  // namespace
 
@@ -24,6 +32,7 @@ void check_mpi(int status, std::string_view what) {
 }
 
 MpiSession::MpiSession() {
+  outlive_lost_ranks();
   int provided = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
   if (provided < MPI_THREAD_SERIALIZED)

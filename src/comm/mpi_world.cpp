@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "comm/group_communicator.hpp"
+#include "comm/mpi_guardian.hpp"
 #include "comm/mpi_session.hpp"
 #include "comm/mpi_transport.hpp"
 #include "comm/mpi_window.hpp"
@@ -31,11 +32,8 @@ std::unique_ptr<Transport> world_transport(const std::shared_ptr<MpiSession>& se
   std::vector<int> members(static_cast<std::size_t>(session->size()));
   std::iota(members.begin(), members.end(), 0);
   MpiGroup group(session, std::move(members), 0);
-  bool one_node = wants_window();
-  for (int r = 0; r < session->size(); ++r)
-    one_node = one_node && session->processes().same_node(r);
   std::string obstacle;
-  if (one_node) {
+  if (wants_window() && session->processes().one_node()) {
     const Exchange exchange = [&](const std::string& text) { return session->exchange(text); };
     if (auto transport = window_transport(session->rank(), group, exchange, obstacle))
       return transport;
@@ -53,6 +51,7 @@ class World {
       communicator_ = self_communicator();
       return;
     }
+    stand_guard();
     session_ = std::make_shared<MpiSession>();
     auto group = std::make_unique<GroupCommunicator>(world_transport(session_));
     group_ = group.get();
@@ -66,11 +65,24 @@ class World {
   World& operator=(const World&) = delete;
 
   Communicator& communicator() { return *communicator_; }
+  /// One rank ends the program, the lowest that can, after the others have had time to speak.
   [[noreturn]] void abort(int code) {
     std::fflush(nullptr);
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));  // others have a line to say too
-    if (session_ && session_->mutex().try_lock()) MPI_Abort(session_->communicator(), code);
-    if (session_) MPI_Abort(MPI_COMM_WORLD, code);
+    if (!session_) std::_Exit(code);
+    const Processes& processes = session_->processes();
+    int before = 0;
+    for (int r = 0; r < session_->rank(); ++r) before += processes.dead(r) ? 0 : 1;
+    std::this_thread::sleep_for(std::chrono::milliseconds(300 + 500 * before));
+    processes.kill_others(session_->rank());
+    if (!processes.one_node()) {
+      std::thread([code] {  // MPI_Abort can wait for a dead rank for ever
+        std::this_thread::sleep_for(std::chrono::seconds(2));
+        std::_Exit(code);
+      })
+          .detach();
+      const std::scoped_lock lock(session_->mutex());
+      MPI_Abort(session_->communicator(), code);
+    }
     std::_Exit(code);
   }
 

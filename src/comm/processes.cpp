@@ -5,7 +5,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 
@@ -41,10 +43,21 @@ Processes::~Processes() {
     if (peer.watch >= 0) ::close(peer.watch);
 }
 
+bool Processes::one_node() const {
+  return std::all_of(peers_.begin(), peers_.end(), [](const Peer& p) { return p.watch >= 0; });
+}
+
 bool Processes::dead(int rank) const {
   if (!same_node(rank)) return false;
   pollfd watch{peers_[static_cast<std::size_t>(rank)].watch, POLLIN, 0};
   return ::poll(&watch, 1, 0) == 1;
+}
+
+void Processes::kill_others(int rank) const {
+  for (int r = 0; r < static_cast<int>(peers_.size()); ++r)
+    if (r != rank && same_node(r))
+      ::syscall(SYS_pidfd_send_signal, peers_[static_cast<std::size_t>(r)].watch, SIGKILL, nullptr,
+                0);
 }
 
 }  // namespace ashlar::detail

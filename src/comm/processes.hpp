@@ -17,9 +17,12 @@ class Processes {
   Processes& operator=(const Processes&) = delete;
 
   bool same_node(int rank) const { return peers_[static_cast<std::size_t>(rank)].watch >= 0; }
+  bool one_node() const;
   int id(int rank) const { return peers_[static_cast<std::size_t>(rank)].id; }
   /// For a rank of this node: whether its process has ended, however.
   bool dead(int rank) const;
+  /// Ends the other ranks of this node.
+  void kill_others(int rank) const;
 
  private:
   struct Peer {

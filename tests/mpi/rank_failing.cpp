@@ -1,7 +1,10 @@
 // One rank of a group in which rank 1 fails as the first argument says. Ranks print what they are
 // told; test_failures.cpp starts this under mpiexec and reads it.
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <string_view>
 #include <thread>
 
@@ -12,7 +15,7 @@ namespace {
 
 detail::Fault fault_named(std::string_view name) {
   using Action = detail::Fault::Action;
-  if (name == "dies") return {Action::dies, 5, {}};
+  if (name == "dies" || name == "dies_far_away") return {Action::dies, 5, {}};
   if (name == "stops") return {Action::stops, 5, {}};
   if (name == "throws") return {Action::throws, 5, {}};
   return {};
@@ -40,6 +43,8 @@ int report(int rank, const char* text) {
 int main(int, char** argv) {
   using namespace ashlar;
   const std::string_view name = argv[1];
+  if (name == "dies_far_away")  // every rank takes itself to be alone on its node
+    ::setenv("ASHLAR_HOST", std::to_string(::getpid()).c_str(), 1);
   Communicator& group = world();
   group.set_timeout(std::chrono::milliseconds(name == "stops" ? 700 : 30'000));
   detail::FaultCommunicator faulty(group, group.rank() == 1 ? fault_named(name) : detail::Fault{});
