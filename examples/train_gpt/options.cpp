@@ -28,7 +28,9 @@ struct Raw {
   std::string reduce;
 };
 
+/// Lists gather what all their flags name; of anything else the last word counts.
 void add_flags(CLI::App& app, Options& o, Raw& raw) {
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("--model", o.model,
                  "tiny | small | gpt2 | gpt2-medium | gpt2-large | gpt2-xl, or a config.json");
   app.add_option("--init", o.init, "folder of Hugging Face GPT-2 safetensors to start from");
@@ -69,6 +71,11 @@ void add_flags(CLI::App& app, Options& o, Raw& raw) {
   app.add_option("--sample", o.sample, "tokens of text to generate at the end");
   app.add_option("--plot", o.plot, "SVG of loss and memory");
   app.add_flag("--quiet", o.quiet, "no progress, table or sample");
+}
+
+void gather_lists(CLI::App& app) {
+  for (const char* flag : {"--text", "--tokens", "--freeze"})
+    app.get_option(flag)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
 void require(bool holds, std::string_view flag, std::string_view value, std::string_view remedy) {
@@ -133,6 +140,8 @@ void check_training(const Options& o) {
                                     std::pair{"weight-decay", o.weight_decay}})
     require(std::isfinite(value) && value >= 0, flag, fmt::format("{}", value),
             "must be a finite number, 0 or more");
+  require(o.betas.size() == 2, "betas", fmt::format("{}", fmt::join(o.betas, " ")),
+          "takes two numbers");
   for (const double beta : o.betas)
     require(beta >= 0 && beta < 1, "betas", fmt::format("{} {}", o.betas[0], o.betas[1]),
             "must both be in [0, 1)");
@@ -206,6 +215,7 @@ Options parse_options(int argc, const char* const* argv) {
                "train_gpt");
   app.allow_extras();
   add_flags(app, options, raw);
+  gather_lists(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

@@ -125,6 +125,15 @@ TEST_CASE("options: every flag reaches its field") {
   CHECK(parse({"--synthetic", "--resume", "r"}).resume == "r");
 }
 
+TEST_CASE("options: the last of repeated flags counts, lists gather") {
+  const Options o = parse({"--text", "a", "--steps", "5", "--text", "b", "c", "--steps", "7",
+                           "--betas", "0.1", "0.2", "--betas", "0.3", "0.4", "--quiet", "--quiet"});
+  CHECK(o.steps == 7);
+  CHECK(o.text == std::vector<std::filesystem::path>{"a", "b", "c"});
+  CHECK(o.betas == std::vector<double>{0.3, 0.4});
+  CHECK(o.quiet);
+}
+
 TEST_CASE("options: the defaults that follow other flags") {
   for (const char* stage : {"0", "1", "2", "3"})
     CHECK(parse({"--synthetic", "--stage", stage}).reduce == (stage[0] >= '2' ? "each" : "last"));
