@@ -18,9 +18,9 @@ esac
 install_packages() {
   local package missing=() root=()
   command -v dpkg-query >/dev/null || return 0 # not Debian: CMake names what it does not find
-  for package in $(grep -v '^#' scripts/apt-packages.txt); do
+  while read -r package; do
     [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
-  done
+  done < <(grep -v '^#' scripts/apt-packages.txt)
   [[ ${#missing[@]} -gt 0 ]] || return 0
   if [[ $EUID -ne 0 ]]; then
     if ! command -v sudo >/dev/null; then
