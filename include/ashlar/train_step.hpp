@@ -20,10 +20,10 @@ namespace ashlar {
 enum class ReduceWhen : std::uint8_t { automatic, each, last };
 
 struct TrainConfig {
-  ZeroConfig zero;
-  PrecisionPolicy precision;
+  ZeroConfig zero = {};
+  PrecisionPolicy precision = {};
   OptimizerConfig optimizer = AdamW{};
-  Schedule schedule;               // the learning rate; the optimizer's own lr is not used
+  Schedule schedule = {};          // the learning rate; the optimizer's own lr is not used
   double clip = 0;                 // of the global gradient norm; 0: off
   std::int64_t micro_batches = 1;  // K, accumulated per step
   ReduceWhen reduce = ReduceWhen::automatic;
