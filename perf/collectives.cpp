@@ -1,0 +1,111 @@
+// The communicator's reduce-scatter and in-place all-gather beside MPI's own, on the same flats and
+// in the same run: rounds alternate, the best of each counts. Run as `mpiexec -n 2
+// perf_collectives`.
+#include <mpi.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <iostream>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "ashlar/buffer.hpp"
+#include "ashlar/communicator.hpp"
+#include "hardware.hpp"
+
+namespace {
+
+using namespace ashlar;
+
+/// Seconds of the slowest rank.
+double time_of(const std::function<void()>& body) {
+  MPI_Barrier(MPI_COMM_WORLD);
+  const auto begin = std::chrono::steady_clock::now();
+  body();
+  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+  return seconds;
+}
+
+struct Contest {
+  double ours = std::numeric_limits<double>::infinity();
+  double mpi = std::numeric_limits<double>::infinity();
+
+  void round(const std::function<void()>& our_way, const std::function<void()>& mpi_way) {
+    ours = std::min(ours, time_of(our_way));
+    mpi = std::min(mpi, time_of(mpi_way));
+  }
+  nlohmann::json report(double bytes) const {
+    return {{"seconds", ours},
+            {"gigabytes_per_second", bytes / ours * 1e-9},
+            {"mpi_seconds", mpi},
+            {"mpi_gigabytes_per_second", bytes / mpi * 1e-9},
+            {"speedup", mpi / ours}};
+  }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::int64_t bytes = std::int64_t{64} << 20;
+  int rounds = 20;
+  CLI::App app("Collectives of the communicator beside MPI's");
+  app.add_option("--bytes", bytes, "Unsharded bytes of f32")->check(CLI::PositiveNumber);
+  app.add_option("--rounds", rounds)->check(CLI::PositiveNumber);
+  CLI11_PARSE(app, argc, argv);
+
+  Communicator& group = world();
+  if (group.name() != "mpi") {
+    std::cerr << "perf_collectives compares with MPI: start it with mpiexec -n 2\n";
+    return 2;
+  }
+  const int size = group.size();
+  const int rank = group.rank();
+  const std::int64_t part = bytes / 4 / size;
+  const std::int64_t count = part * size;
+  const Buffer flat(group.window(), count * 4, Category::gradient);
+  const Buffer shard(host_memory(), part * 4, Category::gradient);
+  const Buffer whole(group.window(), count * 4, Category::gathered_parameter);
+  const Buffer mpi_flat(host_memory(), count * 4, Category::gradient);
+  const Buffer mpi_shard(host_memory(), part * 4, Category::gradient);
+  const auto fill = [&](const Buffer& buffer) {
+    const auto values = buffer.view(DType::f32, {buffer.bytes() / 4}).span<float>();
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(i % 1000) + static_cast<float>(rank);
+  };
+  for (const Buffer* buffer : {&flat, &shard, &whole, &mpi_flat, &mpi_shard}) fill(*buffer);
+
+  const std::array<Transfer, 1> reduce = {
+      {{flat.view(DType::f32, {count}), shard.view(DType::f32, {part})}}};
+  const std::array<Transfer, 1> gather = {
+      {{whole.view(DType::f32, {count}).flat_slice(rank * part, part),
+        whole.view(DType::f32, {count})}}};
+  Contest reduce_scatter;
+  Contest all_gather;
+  for (int i = 0; i < rounds; ++i) {
+    reduce_scatter.round([&] { group.reduce_scatter(reduce).wait(); },
+                         [&] {
+                           MPI_Reduce_scatter_block(mpi_flat.data(), mpi_shard.data(),
+                                                    static_cast<int>(part), MPI_FLOAT, MPI_SUM,
+                                                    MPI_COMM_WORLD);
+                         });
+    all_gather.round([&] { group.all_gather(gather).wait(); },
+                     [&] {
+                       MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, mpi_flat.data(),
+                                     static_cast<int>(part), MPI_FLOAT, MPI_COMM_WORLD);
+                     });
+  }
+  if (rank == 0)
+    std::cout << nlohmann::json{{"ranks", size},
+                                {"bytes", count * 4},
+                                {"rounds", rounds},
+                                {"reduce_scatter",
+                                 reduce_scatter.report(4.0 * static_cast<double>(count))},
+                                {"all_gather", all_gather.report(4.0 * static_cast<double>(count))},
+                                {"hardware", hardware()}}
+                     .dump(1)
+              << std::endl;
+  return 0;
+}
