@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "ashlar/error.hpp"
@@ -203,6 +204,31 @@ TEST_CASE("product: bits depend neither on where operands lie nor on what ran be
       CHECK(first == multiply(there, type.rule, threads, 64));
       CHECK(first == multiply(odd, type.rule, threads, 8));
     }
+  }
+}
+
+TEST_CASE("product: ranks as threads share a plan and compute at the same time") {
+  for (const Type& type : kTypes) {
+    const Gemm gemm{.m = 150,
+                    .n = 90,
+                    .k = 70,
+                    .transpose_b = true,
+                    .dtype = type.dtype,
+                    .result = type.result};
+    const Operands in(gemm, 0, 5);
+    const auto expected = multiply(in, type.rule, 1, 0);
+    const GemmPlan plan(gemm, type.rule, 1);
+    std::vector<std::vector<std::byte>> results(4);
+    std::vector<std::thread> ranks;
+    for (auto& result : results) {
+      ranks.emplace_back([&] {
+        const Guarded workspace(plan.workspace_bytes(), 0);
+        result.resize(expected.size());
+        plan.run({}, in.a.data(), in.b.data(), nullptr, result.data(), workspace.data());
+      });
+    }
+    for (std::thread& rank : ranks) rank.join();
+    for (const auto& result : results) CHECK(result == expected);
   }
 }
 

@@ -74,6 +74,7 @@ GemmPlan::GemmPlan(const Gemm& gemm, const Backend& backend)
 GemmPlan::GemmPlan(const Gemm& gemm, const GemmRule& rule, int threads)
     : gemm_(with_leading_dimensions(gemm)), by_rows_(gemm.m >= gemm.n) {
   check_types(gemm_);
+  load_openblas();
   if (gemm.m == 0 || gemm.n == 0 || gemm.k == 0) return;
   const std::int64_t count = by_rows_ ? gemm.m : gemm.n;
   const std::int64_t share = (count + threads - 1) / threads;

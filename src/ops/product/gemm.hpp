@@ -89,6 +89,9 @@ Gemm with_leading_dimensions(Gemm gemm);
 /// C = bias in every row, or 0 without one.
 void fill_rows(const Gemm& gemm, const std::byte* bias, std::byte* c);
 
+/// Changes the environment for a moment at its first call; the plans of all threads wait for it.
+void load_openblas();
+
 std::unique_ptr<GemmKernel> make_openblas_gemm(const Gemm& gemm);
 std::unique_ptr<GemmKernel> make_onednn_gemm(const Gemm& gemm, bool pack_b);
 std::unique_ptr<GemmKernel> make_panel_gemm(const Gemm& gemm);

@@ -121,6 +121,8 @@ class OpenBlasGemm final : public GemmKernel {
 
 }  // namespace
 
+void load_openblas() { openblas(); }
+
 std::unique_ptr<GemmKernel> make_openblas_gemm(const Gemm& gemm) {
   if (gemm.dtype == DType::f64) return std::make_unique<OpenBlasGemm<double>>(gemm);
   if (gemm.dtype == DType::f32) return std::make_unique<OpenBlasGemm<float>>(gemm);

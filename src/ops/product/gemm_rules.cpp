@@ -1,10 +1,11 @@
-// Which backend multiplies what. Measured with perf/products (GFLOP/s per core, both cores busy,
-// GPT-2 124M shapes with 1024 rows):
-//   zen5 f32: OpenBLAS (SkylakeX kernels) 241-260 on all layouts; oneDNN 220-265 plain, 232-260
-//     with B packed per call, and its transposed A falls to 200.
-//   zen5 bf16: oneDNN plain 440-510, with B packed per call 430-490; where m is many times n (the
-//     gradient of a tied embedding) 330-355 plain and 430-445 packed.
-// Processors without bf16 products run bf16 through f32 panels: oneDNN has but a reference there.
+// Which backend multiplies what. Measured with perf/products: GFLOP/s per core, both cores busy,
+// GPT-2 124M shapes with 1024 rows, OpenBLAS 0.3.21, oneDNN 2.6.3.
+//   zen5 f32: OpenBLAS 218-251 on all layouts; oneDNN 190-245, with B packed per call 209-241.
+//   zen5 bf16, oneDNN plain / with B packed per call: x W 472-498 / 488-503, x^T dY 409-460 /
+//     433-506, dE = dL^T x 343 / 424, but x W^T 478-509 / 469-492, and few rows (256 x V) 406 /
+//     183. Panels 201-229.
+// Other processors are not measured yet. Those with bf16 products take plain oneDNN; the rest run
+// bf16 through f32 panels: oneDNN has but a reference there.
 #include <algorithm>
 #include <array>
 
@@ -14,7 +15,8 @@
 namespace ashlar {
 namespace {
 
-enum class ShapeClass : std::uint8_t { any, tall };
+/// many_rows: B is not transposed and is used by so many rows that packing it pays.
+enum class ShapeClass : std::uint8_t { any, many_rows };
 
 struct Entry {
   std::string_view cpu;  // empty: all others
@@ -29,9 +31,8 @@ constexpr GemmRule kOneDnnPacked{GemmBackend::onednn, true};
 constexpr GemmRule kPanels{GemmBackend::panels, false};
 
 constexpr std::array kTable = {
-    Entry{"zen5", DType::bf16, ShapeClass::tall, kOneDnnPacked},
+    Entry{"zen5", DType::bf16, ShapeClass::many_rows, kOneDnnPacked},
     Entry{"zen5", DType::bf16, ShapeClass::any, kOneDnn},
-    Entry{"zen4", DType::bf16, ShapeClass::tall, kOneDnnPacked},
     Entry{"zen4", DType::bf16, ShapeClass::any, kOneDnn},
     Entry{"sapphire_rapids", DType::bf16, ShapeClass::any, kOneDnn},
     Entry{"emerald_rapids", DType::bf16, ShapeClass::any, kOneDnn},
@@ -47,10 +48,10 @@ constexpr std::array kTable = {
 
 GemmRule gemm_rule(const Gemm& gemm, std::string_view cpu) {
   if (cpu.empty()) return gemm_rule(gemm, cpu_name());
-  const bool tall = gemm.n >= 256 && gemm.m >= 16 * gemm.n;
+  const bool many_rows = !gemm.transpose_b && gemm.m >= 512;
   const auto found = std::find_if(kTable.begin(), kTable.end(), [&](const Entry& entry) {
     return (entry.cpu.empty() || entry.cpu == cpu) && entry.dtype == gemm.dtype &&
-           (entry.shape == ShapeClass::any || tall);
+           (entry.shape == ShapeClass::any || many_rows);
   });
   return found == kTable.end() ? kOpenBlas : found->rule;
 }
