@@ -3,25 +3,31 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 #include "ashlar/error.hpp"
 
 namespace ashlar::detail {
 namespace {
 
-void require(bool holds, std::string_view rule, std::string_view message) {
-  if (!holds) throw InvalidArgument(fmt::format("{} step: {}", rule, message));
+/// Formats only what is thrown: a step allocates nothing.
+template <typename... Arguments>
+void require(bool holds, std::string_view rule, fmt::format_string<Arguments...> message,
+             Arguments&&... arguments) {
+  if (holds) return;
+  const std::string text = fmt::format(message, std::forward<Arguments>(arguments)...);
+  throw InvalidArgument(fmt::format("{} step: {}", rule, text));
 }
 
 void check_view(std::string_view rule, std::string_view what, const TensorView& view,
                 std::int64_t elements, bool wide, bool narrow) {
   const bool type_fits = (wide && view.dtype == DType::f32) ||
                          (narrow && (view.dtype == DType::bf16 || view.dtype == DType::f16));
-  require(type_fits, rule, fmt::format("{} has element type {}", what, name_of(view.dtype)));
-  require(view.elements() == elements, rule,
-          fmt::format("{} has {} elements, the master {}", what, view.elements(), elements));
-  require(view.contiguous(), rule, fmt::format("{} is not contiguous", what));
-  require(view.data != nullptr || elements == 0, rule, fmt::format("{} has no memory", what));
+  require(type_fits, rule, "{} has element type {}", what, name_of(view.dtype));
+  require(view.elements() == elements, rule, "{} has {} elements, the master {}", what,
+          view.elements(), elements);
+  require(view.contiguous(), rule, "{} is not contiguous", what);
+  require(view.data != nullptr || elements == 0, rule, "{} has no memory", what);
 }
 
 void check_segments(std::string_view rule, std::span<const Segment> segments,
@@ -29,12 +35,10 @@ void check_segments(std::string_view rule, std::span<const Segment> segments,
   std::int64_t covered = 0;
   for (const Segment& segment : segments) {
     require(segment.begin == covered && segment.end >= segment.begin, rule,
-            fmt::format("segment [{}, {}) does not continue at element {}", segment.begin,
-                        segment.end, covered));
+            "segment [{}, {}) does not continue at element {}", segment.begin, segment.end, covered);
     covered = segment.end;
   }
-  require(covered == elements, rule,
-          fmt::format("the segments cover {} of {} elements", covered, elements));
+  require(covered == elements, rule, "the segments cover {} of {} elements", covered, elements);
 }
 
 void* at(void* array, std::int64_t element, DType dtype) {
@@ -55,14 +59,14 @@ Run check_step(std::string_view rule, const TensorView& master, const TensorView
   if (parameter.data != nullptr)
     check_view(rule, "the parameter", parameter, elements, false, true);
   check_view(rule, "the gradient", gradient, elements, true, true);
-  require(state.size() == states, rule,
-          fmt::format("{} states were given, the rule keeps {}", state.size(), states));
+  require(state.size() == states, rule, "{} states were given, the rule keeps {}", state.size(),
+          states);
   for (const TensorView& view : state) check_view(rule, "a state", view, elements, true, false);
   check_segments(rule, segments, elements);
-  require(scalars.step >= 1, rule, fmt::format("step {} is not 1 or more", scalars.step));
+  require(scalars.step >= 1, rule, "step {} is not 1 or more", scalars.step);
   require(std::isfinite(scalars.learning_rate) && std::isfinite(scalars.gradient_scale), rule,
-          fmt::format("learning rate {} or gradient scale {} is not finite", scalars.learning_rate,
-                      scalars.gradient_scale));
+          "learning rate {} or gradient scale {} is not finite", scalars.learning_rate,
+          scalars.gradient_scale);
   return {.master = master.as<float>(),
           .parameter = parameter.data,
           .parameter_dtype = parameter.dtype,

@@ -108,6 +108,7 @@ struct TrainStep::Implementation {
       executors.push_back(std::make_unique<Executor>(program, bases, communicator, pool));
       executors.back()->poison = executors.back()->poison || config.poison;
     }
+    bind_batches();
     values = std::make_unique<FlatValues>(layout, options, states, bases, communicator);
   }
 
@@ -149,11 +150,16 @@ struct TrainStep::Implementation {
     return use;
   }
 
-  Batch batch_of(std::size_t program) const {
-    Batch batch;
-    for (const auto& [name, operand] : programs[program].inputs)
-      batch.emplace(name, executors[program]->input(name));
-    return batch;
+  /// Looked up once, so that a step allocates nothing.
+  void bind_batches() {
+    for (std::size_t p = 0; p < programs.size(); ++p) {
+      Batch& in = inputs.emplace_back();
+      Batch& out = outputs.emplace_back();
+      for (const auto& [name, operand] : programs[p].inputs)
+        in.emplace(name, executors[p]->input(name));
+      for (const auto& [name, operand] : programs[p].outputs)
+        out.emplace(name, executors[p]->output(name));
+    }
   }
 
   Communicator& communicator;
@@ -169,6 +175,7 @@ struct TrainStep::Implementation {
   PerSpace<std::byte*> bases{};
   std::int64_t allocated = 0;
   std::vector<std::unique_ptr<Executor>> executors;
+  std::vector<Batch> inputs, outputs;  // by program
   std::unique_ptr<FlatValues> values;
   std::int64_t steps = 0;
 };
@@ -183,13 +190,13 @@ StepResult TrainStep::step(const Loader& load) {
   Implementation& self = *implementation_;
   Executor& executor = *self.executors[0];
   const RunContext context = self.context();
-  const Batch batch = self.batch_of(0);
+  const Batch& batch = self.inputs[0];
   const RunTimes times =
       executor.run(context, [&](std::int64_t micro_batch) { load(micro_batch, batch); });
   ++self.steps;
   StepResult result;
-  result.loss = *executor.output(std::string(kLoss)).as<float>();
-  result.grad_norm = *executor.output("grad_norm").as<double>();
+  result.loss = *self.outputs[0].at("loss").as<float>();
+  result.grad_norm = *self.outputs[0].at("grad_norm").as<double>();
   result.learning_rate = context.learning_rate;
   result.seconds_forward = times.forward;
   result.seconds_backward = times.backward;
@@ -204,13 +211,10 @@ Batch TrainStep::forward(int index, const Loader& load) {
   const std::size_t program = static_cast<std::size_t>(index) + 1;
   RunContext context = self.context();
   context.micro_batches = 1;
-  const Batch batch = self.batch_of(program);
+  const Batch& batch = self.inputs[program];
   self.executors[program]->run(context,
                                [&](std::int64_t micro_batch) { load(micro_batch, batch); });
-  Batch outputs;
-  for (const auto& [name, operand] : self.programs[program].outputs)
-    outputs.emplace(name, self.executors[program]->output(name));
-  return outputs;
+  return self.outputs[program];
 }
 
 std::int64_t TrainStep::steps() const { return implementation_->steps; }

@@ -53,6 +53,12 @@ class GroupCommunicator final : public Communicator {
 
  private:
   using Queue = std::vector<std::shared_ptr<Operation>>;
+  /// Room for what a training step has in flight, so that its steps allocate nothing.
+  static Queue make_queue() {
+    Queue queue;
+    queue.reserve(64);
+    return queue;
+  }
 
   std::shared_ptr<Operation> prepare();
   Work start(std::shared_ptr<Operation> operation, Kind kind, std::string_view label, int peer,
@@ -66,19 +72,19 @@ class GroupCommunicator final : public Communicator {
   void give_up(std::string_view reason);
 
   std::unique_ptr<Transport> transport_;
-  std::shared_ptr<OperationPool> pool_ = std::make_shared<OperationPool>();
+  std::shared_ptr<OperationPool> pool_ = OperationPool::make();
   FlightRecorder recorder_;
   std::int64_t collectives_ = 0;
   std::int64_t messages_ = 0;
 
   mutable std::mutex mutex_;  // of what callers and the thread share
-  Queue queued_collectives_;
-  Queue queued_messages_;
+  Queue queued_collectives_ = make_queue();
+  Queue queued_messages_ = make_queue();
   bool stopping_ = false;
 
   std::string failure_;  // from here on the thread's own
-  Queue collectives_taken_;
-  Queue messages_taken_;
+  Queue collectives_taken_ = make_queue();
+  Queue messages_taken_ = make_queue();
   Waiter waiter_;
   std::thread thread_;  // last: it starts when the rest is ready
 };

@@ -115,6 +115,15 @@ struct OperationPool::Allocator {
   std::shared_ptr<OperationPool> pool;
 };
 
+std::shared_ptr<OperationPool> OperationPool::make() {
+  const auto pool = std::make_shared<OperationPool>();
+  pool->operations_.reserve(kOperations);
+  pool->blocks_.reserve(kOperations);
+  std::vector<std::shared_ptr<Operation>> all;
+  for (int i = 0; i < kOperations; ++i) all.push_back(pool->take());
+  return pool;
+}
+
 std::shared_ptr<Operation> OperationPool::take() {
   std::unique_ptr<Operation> operation;
   {
@@ -124,7 +133,10 @@ std::shared_ptr<Operation> OperationPool::take() {
       operations_.pop_back();
     }
   }
-  if (!operation) operation = std::make_unique<Operation>();
+  if (!operation) {
+    operation = std::make_unique<Operation>();
+    operation->flats.reserve(kFlats);
+  }
   operation->status.store(Operation::Status::pending, std::memory_order_relaxed);
   operation->flats.clear();
   operation->options = {};

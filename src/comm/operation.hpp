@@ -102,9 +102,14 @@ struct Operation final : Work::State {
 /// by them all, so that a Work may outlive its communicator.
 class OperationPool : public std::enable_shared_from_this<OperationPool> {
  public:
+  /// A pool that holds as many operations, of as many flats, as a training step has in flight.
+  static std::shared_ptr<OperationPool> make();
   std::shared_ptr<Operation> take();
 
  private:
+  static constexpr int kOperations = 16;
+  static constexpr std::size_t kFlats = 64;
+
   template <typename T>
   struct Allocator;
   void give_back(Operation* operation) noexcept;

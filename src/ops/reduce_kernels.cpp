@@ -27,16 +27,24 @@ struct Split {
   std::int64_t terms = 1;  // per output
 };
 
+/// A list of extents or strides that grows without allocating.
+struct Axes {
+  std::array<std::int64_t, Shape::kMaxRank> values{};
+  std::size_t count = 0;
+  void add(std::int64_t value) { values[count++] = value; }
+  Shape shape() const { return Shape(std::span(values.data(), count)); }
+};
+
 Split split(const TensorView& x, std::int64_t axes) {
-  std::vector<std::int64_t> kept, kept_strides, summed, summed_strides;
+  Axes kept, kept_strides, summed, summed_strides;
   for (int axis = 0; axis < x.shape.rank(); ++axis) {
     const bool sums = ((axes >> axis) & 1) != 0;
-    (sums ? summed : kept).push_back(x.shape[axis]);
-    (sums ? summed_strides : kept_strides).push_back(x.strides[axis]);
+    (sums ? summed : kept).add(x.shape[axis]);
+    (sums ? summed_strides : kept_strides).add(x.strides[axis]);
   }
-  return {merge_axes<1>(Shape(kept), {Shape(kept_strides)}),
-          merge_axes<1>(Shape(summed), {Shape(summed_strides)}), Shape(kept).elements(),
-          Shape(summed).elements()};
+  return {merge_axes<1>(kept.shape(), {kept_strides.shape()}),
+          merge_axes<1>(summed.shape(), {summed_strides.shape()}), kept.shape().elements(),
+          summed.shape().elements()};
 }
 
 /// Blocks of float sums added in double.
