@@ -122,20 +122,25 @@ TEST_CASE("failure: abort ends what is pending and what comes later, on this ran
   for (const std::string& text : told) CHECK(contains(text, "rank 0 failed: out of disk"));
 }
 
+// A rank gives up while its peers copy: freed pages that somebody still reads would end the test.
 TEST_CASE("failure: buffers may go as soon as wait has thrown") {
-  for (int round = 0; round < 20; ++round) {
+  for (int round = 0; round < 12; ++round) {
     const auto body = [&](Communicator& communicator) {
-      detail::FaultCommunicator faulty(
-          communicator, on_rank(communicator, round % 4, {detail::Fault::Action::throws, 3, {}}));
-      constexpr std::int64_t kCount = 50'000;
-      for (int i = 0; i < 4; ++i) {
+      constexpr std::int64_t kCount = 3 << 20;
+      const auto gather_once = [&] {
         const test::Flat send(DType::f32, kCount);
         const test::Flat recv(DType::f32, kCount * communicator.size());
         const std::array<Transfer, 1> gather = {{{send.view(), recv.view()}}};
-        faulty.all_gather(gather, "h", {}).wait();
-      }
+        Work work = communicator.all_gather(gather, "h");
+        if (communicator.rank() == round % 3) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(1 + round / 2));
+          communicator.abort("enough");
+        }
+        work.wait();
+      };
+      while (true) gather_once();
     };
-    CHECK_THROWS_WITH_AS(launch_threads(4, body), "injected fault", Error);
+    CHECK_THROWS_AS(launch_threads(3, body), CommunicationError);
   }
 }
 
