@@ -35,16 +35,25 @@ struct Axes {
   Shape shape() const { return Shape(std::span(values.data(), count)); }
 };
 
-Split split(const TensorView& x, std::int64_t axes) {
-  Axes kept, kept_strides, summed, summed_strides;
+/// The axes of x that are in the mask, or those that are not.
+Loops<1> axes_of(const TensorView& x, std::int64_t mask, bool in_mask) {
+  Shape shape = x.shape;
   for (int axis = 0; axis < x.shape.rank(); ++axis) {
-    const bool sums = ((axes >> axis) & 1) != 0;
-    (sums ? summed : kept).add(x.shape[axis]);
-    (sums ? summed_strides : kept_strides).add(x.strides[axis]);
+    if ((((mask >> axis) & 1) != 0) != in_mask) shape[axis] = 1;
   }
-  return {merge_axes<1>(kept.shape(), {kept_strides.shape()}),
-          merge_axes<1>(summed.shape(), {summed_strides.shape()}), kept.shape().elements(),
-          summed.shape().elements()};
+  return merge_axes<1>(shape, {x.strides});
+}
+
+std::int64_t elements_of(const Loops<1>& loops) {
+  std::int64_t product = 1;
+  for (int axis = 0; axis < loops.rank; ++axis)
+    product *= loops.extents[static_cast<std::size_t>(axis)];
+  return product;
+}
+
+Split split(const TensorView& x, std::int64_t mask) {
+  const Loops<1> kept = axes_of(x, mask, false), summed = axes_of(x, mask, true);
+  return {kept, summed, elements_of(kept), elements_of(summed)};
 }
 
 /// Blocks of float sums added in double.
