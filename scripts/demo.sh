@@ -8,7 +8,7 @@ scripts/build.sh release train_gpt
 mkdir -p build/demo
 if [[ -t 2 ]]; then export ASHLAR_PROGRESS=terminal; fi # the launcher's pipes hide the terminal from the ranks
 
-mpiexec -disable-auto-cleanup -n 2 build/release/examples/train_gpt \
+mpiexec -n 2 build/release/examples/train_gpt \
   --model tiny --seq 256 --batch 8 --steps 600 \
   --lr 2e-3 --warmup 50 --schedule cosine --weight-decay 0.1 --clip 1 \
   --text /usr/include/c++/* --validation 0.1 --validate-every 100 \
