@@ -147,6 +147,11 @@ void InputFile::read(std::int64_t offset, std::span<std::byte> out, std::string_
   }
 }
 
+void InputFile::verify(std::int64_t end, std::string_view what) {
+  for (std::int64_t block = 0; verified_ && block * kChecksumBlock < end; ++block)
+    load_block(block, what);
+}
+
 std::string read_text(const std::filesystem::path& path) {
   InputFile file(path);
   std::string text(static_cast<std::size_t>(file.bytes()), '\0');

@@ -89,9 +89,13 @@ class InputFile {
   /// @throws CorruptCheckpoint naming the path and `what`: a range past the end, a checksum that
   /// differs.
   void read(std::int64_t offset, std::span<std::byte> out, std::string_view what);
+  /// The same without checksums: for a header, which must be known to name what is altered. Compare
+  /// its blocks by `verify` before its contents are used.
+  void read_raw(std::int64_t offset, std::span<std::byte> out, std::string_view what) const;
+  /// Compares every block of bytes [0, end). @throws CorruptCheckpoint.
+  void verify(std::int64_t end, std::string_view what);
 
  private:
-  void read_raw(std::int64_t offset, std::span<std::byte> out, std::string_view what) const;
   void load_block(std::int64_t block, std::string_view what);
 
   std::filesystem::path path_;

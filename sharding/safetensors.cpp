@@ -152,14 +152,23 @@ struct Header {
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(InputFile file) : file_(std::move(file)) {
+  try {
+    read_header();
+  } catch (const CorruptCheckpoint&) {
+    file_.verify(std::min(file_.bytes(), 8 + kMaxHeader), "the header");
+    throw;
+  }
+}
+
+void SafetensorsFile::read_header() {
   const Header header{file_.path()};
   std::uint64_t length = 0;
   if (file_.bytes() < 8) header.refuse("too short for a safetensors file");
-  file_.read(0, std::as_writable_bytes(std::span(&length, 1)), "the header's length");
+  file_.read_raw(0, std::as_writable_bytes(std::span(&length, 1)), "the header's length");
   if (length > kMaxHeader || static_cast<std::int64_t>(length) > file_.bytes() - 8)
     header.refuse("truncated, or not a safetensors file: its header does not fit");
   std::string text(length, '\0');
-  file_.read(8, std::as_writable_bytes(std::span(text)), "the header");
+  file_.read_raw(8, std::as_writable_bytes(std::span(text)), "the header");
   const json parsed = header.parse(text);
   for (const auto& [name, value] : parsed.items()) {
     if (name != "__metadata__") {
@@ -172,8 +181,8 @@ SafetensorsFile::SafetensorsFile(InputFile file) : file_(std::move(file)) {
       metadata_[key] = text_value.get<std::string>();
     }
   }
-  const auto data_begin = 8 + static_cast<std::int64_t>(length);
-  header.place(entries_, data_begin, file_.bytes() - data_begin);
+  data_begin_ = 8 + static_cast<std::int64_t>(length);
+  header.place(entries_, data_begin_, file_.bytes() - data_begin_);
   for (const SafetensorsEntry& entry : entries_) by_name_[entry.name] = &entry;
 }
 
@@ -195,6 +204,8 @@ void SafetensorsFile::read(std::string_view name, std::int64_t first, TensorView
                                       path().string(), name, to_string(entry->shape), first,
                                       first + count));
   const std::string what = fmt::format("tensor '{}'", name);
+  if (!header_verified_) file_.verify(data_begin_, what);
+  header_verified_ = true;
   const std::int64_t size = size_of(*entry->dtype);
   if (*entry->dtype == part.dtype) {
     file_.read(entry->begin + first * size, {part.data, static_cast<std::size_t>(count * size)},

@@ -48,10 +48,14 @@ class SafetensorsFile {
   void read(std::string_view name, std::int64_t first, TensorView part);
 
  private:
+  void read_header();
+
   InputFile file_;
   std::vector<SafetensorsEntry> entries_;
   std::unordered_map<std::string_view, const SafetensorsEntry*> by_name_;
   std::map<std::string, std::string> metadata_;
+  std::int64_t data_begin_ = 0;
+  bool header_verified_ = false;  // by the first read, whose tensor the error can name
 };
 
 /// What a writer is going to write.

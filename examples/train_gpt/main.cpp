@@ -1,6 +1,5 @@
 // train_gpt: trains a GPT with parameters, gradients and Adam states sharded over ranks. Alone it
-// is one rank, with
-// --ranks N the ranks are threads, under mpiexec each process is a rank.
+// is one rank, with --ranks N the ranks are threads, under mpiexec each process is a rank.
 #include <fmt/format.h>
 
 #include <csignal>
@@ -17,13 +16,8 @@ using train_gpt::Options;
 extern "C" void on_sigterm(int) { train_gpt::stop_requested = true; }
 
 void train(const Options& options) {
-  ashlar::Communicator& world = ashlar::world();
-  if (world.size() > 1 && options.ranks > 1) {
-    throw ashlar::InvalidArgument(
-        "--ranks makes threads of one process: leave it out under mpiexec");
-  }
   if (options.ranks == 1) {
-    train_gpt::Trainer(world, options, 1).run();
+    train_gpt::Trainer(ashlar::world(), options, 1).run();
     return;
   }
   ashlar::launch_threads(options.ranks, [&](ashlar::Communicator& ranks) {
@@ -49,9 +43,16 @@ int main(int argc, char** argv) {
   std::signal(SIGTERM, on_sigterm);
   try {
     Options options;
-    ashlar::collectively(ashlar::world(), [&] { options = train_gpt::parse_options(argc, argv); });
+    ashlar::Communicator& world = ashlar::world();
+    ashlar::collectively(world, [&] {
+      options = train_gpt::parse_options(argc, argv);
+      if (world.size() > 1 && options.ranks > 1)
+        throw ashlar::InvalidArgument(
+            "--ranks makes threads of one process: leave it out under mpiexec");
+    });
+    train_gpt::require_same_flags(world, options);
     if (!options.help.empty()) {
-      if (ashlar::world().rank() == 0) fmt::print("{}", options.help);
+      if (world.rank() == 0) fmt::print("{}", options.help);
       return 0;
     }
     train(options);

@@ -71,6 +71,8 @@ void add_flags(CLI::App& app, Options& o, Raw& raw) {
   app.add_option("--sample", o.sample, "tokens of text to generate at the end");
   app.add_option("--plot", o.plot, "SVG of loss and memory");
   app.add_flag("--quiet", o.quiet, "no progress, table or sample");
+  for (CLI::Option* option : app.get_options())
+    if (option->get_items_expected_max() == 1) option->take_last();  // so scripts can append
 }
 
 void gather_lists(CLI::App& app) {

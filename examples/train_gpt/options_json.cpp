@@ -62,7 +62,7 @@ nlohmann::ordered_json to_json(const Options& o) {
 std::vector<std::string> agreement_entries(const Options& options) {
   constexpr std::array<std::string_view, 3> kRankZeroOnly{"metrics", "plot", "quiet"};
   const nlohmann::ordered_json all = to_json(options);
-  std::vector<std::string> entries;
+  std::vector<std::string> entries{options.help.empty() ? "a run" : "--help"};
   for (const auto& [flag, value] : all.items())
     if (std::ranges::find(kRankZeroOnly, flag) == kRankZeroOnly.end())
       entries.push_back(fmt::format("--{} {}", flag, value.dump()));

@@ -1,10 +1,13 @@
 #include "train_gpt/trainer.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <thread>
 
 #include "ashlar/checkpoint.hpp"
@@ -15,6 +18,7 @@
 namespace train_gpt {
 namespace {
 
+namespace fs = std::filesystem;
 using ashlar::Batch;
 using Clock = std::chrono::steady_clock;
 
@@ -29,16 +33,27 @@ double seconds_since(Clock::time_point start) {
 
 std::atomic<bool> stop_requested{false};
 
+void require_same_flags(ashlar::Communicator& world, const Options& options) {
+  try {
+    ashlar::require_agreement(world, "flags", agreement_entries(options));
+  } catch (const ashlar::InvalidArgument& error) {
+    throw ashlar::InvalidArgument(
+        fmt::format("{}; start every rank with the same flags", error.what()));
+  }
+}
+
 Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_in_process)
     : world_(world), options_(options), ranks_in_process_(ranks_in_process) {
   world_.set_timeout(std::chrono::milliseconds(static_cast<std::int64_t>(options_.timeout * 1000)));
-  ashlar::require_agreement(world_, "flags", agreement_entries(options_));
   if (options_.threads == 0) {
     // Ranks on other nodes would leave this too low, never too high.
     options_.threads =
         std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / world_.size());
   }
-  ashlar::collectively(world_, [&] { open_data(); });
+  ashlar::collectively(world_, [&] {
+    open_data();
+    if (leads()) require_writable();
+  });
   build();
   start_weights();
   ashlar::collectively(world_, [&] {
@@ -62,6 +77,20 @@ void Trainer::open_data() {
   if (!corpus_.validation) return;
   validation_starts_ = ashlar::validation_windows(
       *corpus_.validation, options_.seq + 1, kValidationBatches * options_.batch * world_.size());
+}
+
+void Trainer::require_writable() const {
+  const auto require = [](const char* flag, const fs::path& path, const fs::path& folder) {
+    std::error_code error;
+    if (!folder.empty()) fs::create_directories(folder, error);
+    if (error || ::access(folder.empty() ? "." : folder.c_str(), W_OK) != 0)
+      throw ashlar::InvalidArgument(fmt::format("{} {}: cannot be written: {}; name another place",
+                                                flag, path.string(),
+                                                error ? error.message() : std::strerror(errno)));
+  };
+  if (!options_.save.empty()) require("--save", options_.save, options_.save);
+  if (!options_.export_to.empty()) require("--export", options_.export_to, options_.export_to);
+  if (!options_.plot.empty()) require("--plot", options_.plot, options_.plot.parent_path());
 }
 
 ashlar::GptTrace Trainer::trace(std::int64_t batch, double dropout) const {

@@ -23,6 +23,9 @@ extern std::atomic<bool> stop_requested;
 /// Forward models of the TrainStep.
 inline constexpr int kEvaluate = 0, kNextToken = 1;
 
+/// Collective. @throws InvalidArgument on every rank when ranks were given different flags.
+void require_same_flags(ashlar::Communicator& world, const Options& options);
+
 class Trainer {
  public:
   /// Collective. @throws InvalidArgument on every rank for input that cannot be used.
@@ -31,6 +34,8 @@ class Trainer {
 
  private:
   void open_data();
+  /// What is written at the end is known to have a place at the start.
+  void require_writable() const;
   void build();
   void start_weights();
   StepMetrics step();

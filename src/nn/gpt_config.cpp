@@ -29,6 +29,9 @@ constexpr std::array<Preset, 6> kPresets{{{"tiny", 4, 4, 128, 256, 256},
 constexpr std::array<std::string_view, 6> kNames{"tiny",        "small",      "gpt2",
                                                  "gpt2-medium", "gpt2-large", "gpt2-xl"};
 
+constexpr std::int64_t kMaxLayers = 10'000;
+constexpr double kMaxParameters = 1e14;
+
 std::int64_t size_at(const Json& json, const char* key, const std::string& path) {
   const auto found = json.find(key);
   if (found == json.end())
@@ -60,6 +63,31 @@ void require_flag(const Json& json, const char* key, bool supported, const std::
       fmt::format("{}: '{}' is {}; only {} is supported", path, key, found->dump(), supported));
 }
 
+bool flag_at(const Json& json, const char* key, bool otherwise, const std::string& path) {
+  const auto found = json.find(key);
+  if (found == json.end()) return otherwise;
+  if (!found->is_boolean())
+    throw InvalidArgument(
+        fmt::format("{}: '{}' is {}; it must be true or false", path, key, found->dump()));
+  return found->get<bool>();
+}
+
+/// Sizes that no machine holds are a slip of the pen; a trace of them would take for ever.
+void require_plausible(const GptConfig& c, const std::string& path) {
+  if (c.layers > kMaxLayers)
+    throw InvalidArgument(
+        fmt::format("{}: 'n_layer' is {}; at most {} are supported", path, c.layers, kMaxLayers));
+  const auto number = [](std::int64_t extent) { return static_cast<double>(extent); };
+  const double block =
+      4 * number(c.width) * number(c.width) + 2 * number(c.width) * number(c.inner);
+  const double tables = (number(c.positions) + 2 * number(c.vocabulary)) * number(c.width);
+  if (number(c.layers) * block + tables > kMaxParameters)
+    throw InvalidArgument(fmt::format(
+        "{}: 'n_layer' {}, 'n_embd' {}, 'n_inner' {}, 'n_positions' {} and 'vocab_size' {} make "
+        "more than {:.0e} parameters; correct the one that is wrong",
+        path, c.layers, c.width, c.inner, c.positions, c.vocabulary, kMaxParameters));
+}
+
 GptConfig read(const std::string& path) {
   std::ifstream file(path);
   if (!file) throw InvalidArgument(fmt::format("{}: cannot be read", path));
@@ -80,7 +108,7 @@ GptConfig read(const std::string& path) {
   config.inner = json.contains("n_inner") && !json["n_inner"].is_null()
                      ? size_at(json, "n_inner", path)
                      : 4 * config.width;
-  config.tied = json.value("tie_word_embeddings", Json(true)) != false;
+  config.tied = flag_at(json, "tie_word_embeddings", true, path);
   if (const auto epsilon = json.find("layer_norm_epsilon"); epsilon != json.end()) {
     if (!epsilon->is_number() || epsilon->get<double>() <= 0) {
       throw InvalidArgument(
@@ -92,6 +120,7 @@ GptConfig read(const std::string& path) {
     throw InvalidArgument(fmt::format("{}: 'n_embd' {} is not a multiple of 'n_head' {}", path,
                                       config.width, config.heads));
   }
+  require_plausible(config, path);
   return config;
 }
 

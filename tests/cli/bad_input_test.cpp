@@ -1,0 +1,195 @@
+// What cannot be used is refused with exit code 2 and one line that names it and the remedy, said
+// by one rank only, and nothing is lost.
+#include <doctest/doctest.h>
+#include <sys/mount.h>
+
+#include <algorithm>
+
+#include "cli/desk.hpp"
+
+namespace cli {
+namespace {
+
+void check_refused(const Finished& finished, const std::string& named, const std::string& remedy) {
+  CAPTURE(finished.err);
+  CHECK_FALSE(finished.timed_out);
+  CHECK(finished.code == 2);
+  CHECK(std::ranges::count(finished.err, '\n') == 1);
+  CHECK(finished.err.starts_with("train_gpt: "));
+  CHECK(contains(finished.err, named));
+  CHECK(contains(finished.err, remedy));
+}
+
+/// Alone, as threads and under the launcher.
+void check_refused(const std::string& line, const std::string& named, const std::string& remedy) {
+  CAPTURE(line);
+  check_refused(run(line), named, remedy);
+  check_refused(run(line + " --ranks 3"), named, remedy);
+  if (has_mpi()) check_refused(run(mpiexec(2) + line), named, remedy);
+}
+
+void flip_byte(const std::string& path, std::int64_t at) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(at);
+  const char byte = static_cast<char>(file.get() ^ 0x10);
+  file.seekp(at);
+  file.put(byte);
+}
+
+}  // namespace
+
+TEST_CASE("bad input: flags") {
+  const Desk desk;
+  check_refused(desk.base() + "--stpes 5", "--stpes", "--steps");
+  check_refused(desk.base() + "--model tinny", "tinny", "tiny");
+  check_refused(desk.base() + "--stage 7", "--stage 7", "0, 1, 2 or 3");
+  check_refused(desk.base() + "--batch 0", "--batch 0", "1 or more");
+  check_refused(desk.base() + "--batch two", "--batch", "two");
+  check_refused(desk.base() + "--seq 33", "33", "32 positions");
+  check_refused(desk.base() + "--bucket 3MB", "--bucket 3MB", "MiB");
+}
+
+TEST_CASE("bad input: text") {
+  const Desk desk;
+  const std::string base =
+      fmt::format("{} --model {} --seq 16 --quiet --text ", kTrainGpt, desk.path("config.json"));
+  desk.folder.write("short.txt", "hello");
+  desk.folder.write("empty.txt", "");
+  std::filesystem::create_directory(desk.path("folder"));
+  check_refused(base + desk.path("missing.txt"), "missing.txt", "No such file");
+  check_refused(base + desk.path("short.txt"), "short.txt", "shorter --seq");
+  check_refused(base + desk.path("empty.txt"), "empty.txt", "empty");
+  check_refused(base + desk.path("folder"), "folder", "no text");
+  if (::geteuid() != 0) {
+    desk.folder.write("secret.txt", "text");
+    std::filesystem::permissions(desk.path("secret.txt"), std::filesystem::perms::none);
+    check_refused(base + desk.path("secret.txt"), "secret.txt", "denied");
+  }
+}
+
+TEST_CASE("bad input: a config.json that lies") {
+  const Desk desk;
+  const Json good = Json::parse(std::ifstream(desk.path("config.json")));
+  const auto check = [&](const char* key, const Json& value, const std::string& named) {
+    Json bad = good;
+    bad[key] = value;
+    desk.folder.write("bad.json", bad.dump());
+    check_refused(desk.base() + "--steps 1 --model " + desk.path("bad.json"), "bad.json", named);
+  };
+  check("n_head", 3, "n_head");
+  check("n_layer", -1, "n_layer");
+  check("n_layer", "two", "n_layer");
+  check("n_layer", 1 << 30, "n_layer");
+  check("n_embd", 1 << 30, "n_embd");
+  check("n_inner", 0, "n_inner");
+  check("vocab_size", 1.5, "vocab_size");
+  check("model_type", "llama", "model_type");
+  check("activation_function", "relu", "activation_function");
+  check("tie_word_embeddings", "yes", "tie_word_embeddings");
+  desk.folder.write("bad.json", "{");
+  check_refused(desk.base() + "--model " + desk.path("bad.json"), "bad.json", "JSON");
+  desk.folder.write("bad.json", "[1]");
+  check_refused(desk.base() + "--model " + desk.path("bad.json"), "bad.json", "JSON");
+  check_refused(desk.base() + "--model " + desk.path("none.json"), "none.json", "no such file");
+  const std::string tied = std::string(ASHLAR_TEST_DIR) + "/oracle/data/gpt2_tied";
+  check_refused(desk.base() + "--steps 0 --init " + tied, "wpe.weight", "config.json");
+}
+
+TEST_CASE("bad input: checkpoints that are corrupt, truncated, foreign or of another run") {
+  const Desk desk;
+  const std::string good = desk.path("good"), bad = desk.path("bad");
+  REQUIRE(run(desk.base() + "--steps 2 --ranks 2 --save " + good).code == 0);
+  const std::string resume = desk.base() + "--steps 4 --resume ";
+  const std::string shard = bad + "/shards-1/rank-1.safetensors";
+  const auto fresh = [&] {
+    std::filesystem::remove_all(bad);
+    std::filesystem::copy(good, bad, std::filesystem::copy_options::recursive);
+  };
+  const auto bytes =
+      static_cast<std::int64_t>(std::filesystem::file_size(good + "/shards-1/rank-1.safetensors"));
+  fresh();
+  flip_byte(shard, bytes - 100);
+  check_refused(resume + bad, "tensor '", "rank-1.safetensors: altered");
+  fresh();
+  std::filesystem::resize_file(shard, static_cast<std::uintmax_t>(bytes / 2));
+  check_refused(resume + bad, "rank-1.safetensors: truncated", "instead of");
+  fresh();
+  std::filesystem::remove(shard);
+  check_refused(resume + bad, "rank-1.safetensors", "No such file");
+  fresh();
+  flip_byte(bad + "/manifest.json", 300);
+  check_refused(resume + bad, "manifest.json", "");
+  check_refused(resume + desk.path("nowhere"), "nowhere", "no checkpoint");
+  check_refused(resume + std::string(ASHLAR_TEST_DIR) + "/oracle/data/gpt2_tied", "gpt2_tied",
+                "manifest.json");
+  check_refused(resume + good + " --model tiny", "wpe.weight", "resume with the model");
+  check_refused(resume + good + " --freeze wpe", "wpe.weight", "frozen");
+  check_refused(resume + good + " --seed 2", "--seed 1", "good");
+  CHECK(run(resume + good).code == 0);
+}
+
+TEST_CASE("bad input: ranks started with different flags") {
+  if (!has_mpi()) return;
+  const Desk desk;
+  const auto start = [&](const std::string& first, const std::string& second) {
+    return run(
+        fmt::format("{} {} {} : -n 1 {} {}", mpiexec(1), desk.base(), first, desk.base(), second));
+  };
+  check_refused(start("--lr 0.1", "--lr 0.2"), "rank 1 has '--lr 0.2'", "same flags");
+  check_refused(start("", "--stage 2"), "'--stage 2'", "same flags");
+  check_refused(start("", "--stage 7"), "--stage 7", "0, 1, 2 or 3");
+  check_refused(start("", "--ranks 2"), "--ranks", "mpiexec");
+  check_refused(start("--ranks 2", ""), "--ranks", "mpiexec");
+  check_refused(start("", "--help"), "ranks disagree", "same flags");
+  check_refused(start("", "--text /none"), "/none", "");
+}
+
+TEST_CASE("bad input: places that cannot be written are refused before the first step") {
+  const Desk desk;
+  desk.folder.write("file", "");
+  for (const std::string flag : {"--metrics", "--plot", "--save", "--export"}) {
+    const std::string place = desk.path("file") + "/below";
+    check_refused(fmt::format("{} --steps 1000000 {} {}", desk.base(), flag, place), place, flag);
+  }
+  check_refused(desk.base() + "--steps 100 --metrics /dev/full", "/dev/full", "room");
+}
+
+TEST_CASE("bad input: a disk that is full while saving leaves the older checkpoint valid") {
+  const Desk desk;
+  const std::string disk = desk.path("disk");
+  std::filesystem::create_directory(disk);
+  // One checkpoint takes 300 KB.
+  if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=450k") != 0) {
+    MESSAGE("no small disk without root: skipped");
+    return;
+  }
+  struct Unmount {
+    const std::string& path;
+    ~Unmount() { ::umount2(path.c_str(), MNT_DETACH); }
+  } const unmount{disk};
+  const std::string saved = disk + "/saved";
+  REQUIRE(run(desk.base() + "--steps 2 --ranks 2 --save " + saved).code == 0);
+  check_refused(desk.base() + "--steps 4 --save " + saved + " --resume " + saved, "rank-",
+                "No space left");
+  const Finished resumed = run(desk.base() + "--steps 3 --resume " + saved);
+  CHECK(resumed.code == 0);
+  CHECK(resumed.err == "");
+}
+
+TEST_CASE("bad input: a loss that is not finite stops the run and names the first parameter") {
+  const Desk desk;
+  check_refused(desk.base() + "--steps 10 --lr 1e30", "step 2: loss nan", "wpe.weight");
+}
+
+TEST_CASE("bad input: too large a model names what would hold the memory") {
+  const std::string line = kTrainGpt + " --model gpt2-xl --synthetic --batch 1 --seq 64 --quiet";
+  const Finished finished =
+      Process({"bash", "-c", "ulimit -v 4000000; exec " + line + " --ranks 2"}).wait();
+  CAPTURE(finished.err);
+  CHECK(finished.code != 0);
+  CHECK(std::ranges::count(finished.err, '\n') == 1);
+  CHECK(contains(finished.err, "out of memory"));
+  CHECK(contains(finished.err, "optimizer_state 5.80 GiB, parameter 2.90 GiB"));
+}
+
+}  // namespace cli

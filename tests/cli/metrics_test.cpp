@@ -1,0 +1,103 @@
+// The lines of --metrics: their keys are an interface, their sums must hold.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "cli/desk.hpp"
+
+namespace cli {
+namespace {
+
+std::vector<std::string> keys(const Json& object) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : object.items()) names.push_back(name);
+  return names;
+}
+
+std::vector<std::string> sorted(const std::string& line) {
+  Words names = words(line);
+  std::ranges::sort(names);
+  return names;
+}
+
+const std::string kCategories =
+    "parameter gradient optimizer_state gathered_parameter activation communication workspace "
+    "input ";
+
+std::int64_t sum(const Json& object) {
+  std::int64_t total = 0;
+  for (const auto& [name, bytes] : object.items()) total += bytes.get<std::int64_t>();
+  return total;
+}
+
+}  // namespace
+
+TEST_CASE("metrics: the keys of a step and of the summary") {
+  const Desk desk;
+  const Finished finished =
+      run(desk.base() + "--steps 4 --ranks 2 --validate-every 2 --metrics " + desk.path("m.jsonl"));
+  REQUIRE_MESSAGE(finished.code == 0, finished.err);
+  const auto lines = desk.metrics("m.jsonl");
+  REQUIRE(lines.size() == 5);
+  const std::string step =
+      "step loss loss_bits grad_norm learning_rate tokens tokens_per_second seconds peak_bytes "
+      "at_peak sent_bytes ";
+  for (std::size_t i = 0; i < 4; ++i) {
+    CHECK(keys(lines[i]) == sorted(i % 2 == 1 ? step + "validation_loss" : step));
+    CHECK(lines[i]["step"] == i + 1);
+    CHECK(lines[i]["tokens"] == 64);
+    CHECK(keys(lines[i]["seconds"]) ==
+          sorted("total forward backward communication_exposed update"));
+    CHECK(keys(lines[i]["peak_bytes"]) == sorted(kCategories + "total"));
+    CHECK(keys(lines[i]["at_peak"]) == sorted(kCategories + "fragmentation padding"));
+    CHECK(keys(lines[i]["sent_bytes"]) ==
+          sorted("all_gather reduce_scatter all_reduce broadcast other"));
+    CHECK(lines[i]["learning_rate"] == doctest::Approx(0.003));
+  }
+  REQUIRE(keys(lines[4]) == Words{"summary"});
+  const Json& summary = lines[4]["summary"];
+  CHECK(keys(summary) ==
+        sorted("parameters ranks stage precision model_state_bytes planned_peak_bytes "
+               "outside_bytes peak_resident_bytes config hardware"));
+  CHECK(keys(summary["model_state_bytes"]) == sorted("parameter gradient optimizer_state"));
+  CHECK(keys(summary["planned_peak_bytes"]) == sorted(kCategories + "total"));
+  CHECK(summary["ranks"] == 2);
+  CHECK(summary["stage"] == 3);
+  CHECK(summary["peak_resident_bytes"].get<std::int64_t>() > 0);
+}
+
+TEST_CASE("metrics: what a step held sums up and is what the plan said") {
+  const Desk desk;
+  for (const int ranks : {1, 2, 3}) {
+    for (const int stage : {0, 1, 2, 3}) {
+      for (const std::string precision : {"fp32", "bf16"}) {
+        for (const int accumulate : {1, 2}) {
+          const std::string line = fmt::format(
+              "{} --steps 2 --sample 2 --validation 0.1 --ranks {} --stage {} --precision {} "
+              "--accumulate {} --metrics {}",
+              desk.base(), ranks, stage, precision, accumulate, desk.path("m.jsonl"));
+          CAPTURE(line);
+          const Finished finished = run(line);
+          REQUIRE_MESSAGE(finished.code == 0, finished.err);
+          const auto lines = desk.metrics("m.jsonl");
+          REQUIRE(lines.size() == 3);
+          for (std::size_t i = 0; i < 2; ++i) {
+            CHECK(sum(lines[i]["at_peak"]) == lines[i]["peak_bytes"]["total"]);
+            CHECK(lines[i]["peak_bytes"] == lines[2]["summary"]["planned_peak_bytes"]);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("metrics: the loss of tiny on text starts within 0.2 of ln(256)") {
+  const Desk desk;
+  const Finished finished =
+      run(fmt::format("{} --model tiny --text {} --seq 64 --batch 2 --steps 1 --quiet --metrics {}",
+                      kTrainGpt, desk.path("text.txt"), desk.path("m.jsonl")));
+  REQUIRE_MESSAGE(finished.code == 0, finished.err);
+  CHECK(std::abs(desk.metrics("m.jsonl")[0]["loss"].get<double>() - std::log(256.0)) < 0.2);
+}
+
+}  // namespace cli

@@ -1,0 +1,51 @@
+// Ranks as threads, as processes with shared windows and as processes with messages leave the same
+// losses, to the bit.
+#include <doctest/doctest.h>
+
+#include "cli/desk.hpp"
+
+namespace cli {
+
+TEST_CASE("train_gpt: threads, windows and messages give the same 30 losses") {
+  const Desk desk;
+  if (!has_mpi()) return;
+  int stage = 0;
+  for (const std::string precision : {"fp32", "bf16"}) {
+    for (const int ranks : {1, 2, 3, 4}) {
+      const auto line = [&](const char* sharding) {
+        return fmt::format(
+            "{} --steps 30 --clip 0.5 --dropout 0.1 --freeze wpe --precision {} --accumulate 2 "
+            "--reduce each {}",
+            desk.base(), precision, sharding);
+      };
+      const std::string sharding = fmt::format("--stage {} --prefetch 2 --bucket 8KiB", stage);
+      CAPTURE(line(sharding.c_str()));
+      CAPTURE(ranks);
+      const auto expected =
+          desk.bits(line("--stage 0 --overlap off") + fmt::format(" --ranks {}", ranks));
+      REQUIRE(expected.size() == 30);
+      CHECK(desk.bits(mpiexec(ranks) + line(sharding.c_str())) == expected);
+      CHECK(desk.bits("env ASHLAR_WINDOW=off " + mpiexec(ranks) +
+                      line("--stage 3 --reshard off --overlap off --prefetch 0")) == expected);
+      stage = (stage + 1) % 4;
+    }
+  }
+}
+
+TEST_CASE("train_gpt: worlds that share the global batch agree on the losses to 1e-4") {
+  const Desk desk;
+  std::vector<double> expected;
+  for (const int ranks : {1, 2, 3, 4}) {
+    const Finished finished =
+        run(fmt::format("{} --batch {} --ranks {} --steps 30 --dropout 0.1 --metrics {}",
+                        desk.base(), 12 / ranks, ranks, desk.path("m.jsonl")));
+    REQUIRE_MESSAGE(finished.code == 0, finished.err);
+    const auto losses = desk.steps<double>("m.jsonl", "loss");
+    REQUIRE(losses.size() == 30);
+    if (ranks == 1) expected = losses;
+    for (std::size_t i = 0; i < losses.size(); ++i)
+      CHECK(std::abs(losses[i] - expected[i]) <= 1e-4 * expected[i]);
+  }
+}
+
+}  // namespace cli
