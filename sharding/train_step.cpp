@@ -11,6 +11,7 @@
 #include "ashlar/buffer.hpp"
 #include "ashlar/error.hpp"
 #include "graph/executor.hpp"
+#include "graph/rematerialize.hpp"
 #include "ops/product/linear_cross_entropy.hpp"
 #include "ops/product/machine.hpp"
 #include "runtime/thread_pool.hpp"
@@ -40,7 +41,7 @@ Graph trace_training(const LossModel& model, const ShardOptions& options) {
     if (gradients[i])
       tracer.output(gradient_name(tracer.graph()[trainable[i].id()].name), gradients[i]);
   }
-  return fuse_cross_entropy(std::move(tracer.graph()));
+  return rebuild_in_backward(fuse_cross_entropy(std::move(tracer.graph())));
 }
 
 ShardOptions shard_options(const TrainConfig& config) {

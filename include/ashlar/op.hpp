@@ -112,6 +112,11 @@ struct OpDef {
   /// Scratch bytes of one run.
   std::int64_t (*workspace)(const OpShapes&, const Backend&) = nullptr;
   Cost (*cost)(const OpShapes&) = nullptr;
+  /// Output `rebuilt` again, by little work, from what backward keeps anyway (the node's inputs and
+  /// its other outputs): same bits. Null where there is no such way.
+  int rebuilt = 0;
+  Value (*rebuild)(std::span<const Value> inputs, std::span<const Value> outputs,
+                   const Attributes& attributes) = nullptr;
   /// A second run gives the same bits and is allowed (collectives and state updates: false).
   bool recompute = true;
   /// Made once per node when a step is compiled: library primitives and the like.

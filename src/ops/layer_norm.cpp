@@ -86,12 +86,17 @@ std::vector<Value> layer_norm_vjp(const VjpArguments& a) {
       backward(a, 1, a.inputs[0], a.outputs[1], a.outputs[2], a.cotangents[0], {}, a.needed[0]);
   return {g.x ? cast(g.x, a.gradient_dtypes[0]) : Value(), g.weight, g.bias};
 }
-const OpDef kLayerNorm{.name = "layer_norm",
-                       .shape = layer_norm_shape,
-                       .vjp = layer_norm_vjp,
-                       .may_reuse = {0},
-                       .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 8); },
-                       .run = kernels::layer_norm};
+const OpDef kLayerNorm{
+    .name = "layer_norm",
+    .shape = layer_norm_shape,
+    .vjp = layer_norm_vjp,
+    .may_reuse = {0},
+    .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 8); },
+    .rebuild =
+        [](std::span<const Value> inputs, std::span<const Value>, const Attributes& attributes) {
+          return layer_norm(inputs[0], inputs[1], inputs[2], attributes.number("epsilon"));
+        },
+    .run = kernels::layer_norm};
 
 // add_layer_norm
 std::vector<TensorType> add_layer_norm_shape(std::span<const TensorType> inputs,
@@ -116,6 +121,13 @@ const OpDef kAddLayerNorm{.name = "add_layer_norm",
                           .vjp = add_layer_norm_vjp,
                           .may_reuse = {0, 1},
                           .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 9); },
+                          .rebuilt = 1,
+                          .rebuild =
+                              [](std::span<const Value> inputs, std::span<const Value> outputs,
+                                 const Attributes& attributes) {
+                                return layer_norm(outputs[0], inputs[2], inputs[3],
+                                                  attributes.number("epsilon"));
+                              },
                           .run = kernels::add_layer_norm};
 
 }  // namespace

@@ -130,11 +130,16 @@ void linear_gelu_run(const KernelArguments& arguments) {
                  .inputs = arguments.outputs.subspan(1),
                  .outputs = arguments.outputs.first(1)});
 }
+Value linear_gelu_rebuild(std::span<const Value>, std::span<const Value> outputs,
+                          const Attributes&) {
+  return gelu(outputs[1]);
+}
 const OpDef kLinearGelu{.name = "linear_gelu",
                         .shape = linear_gelu_shape,
                         .vjp = linear_gelu_vjp,
                         .workspace = product_workspace,
                         .cost = product_cost,
+                        .rebuild = linear_gelu_rebuild,
                         .prepare = product_prepare,
                         .run = linear_gelu_run};
 
