@@ -28,6 +28,12 @@ std::int64_t maximum_load(std::span<const PlannedBuffer> problem);
 /// `alignment`. Deterministic: depends on the problem alone.
 MemoryPlan plan_memory(std::span<const PlannedBuffer> problem, std::int64_t alignment);
 
+/// Puts further buffers into the gaps of a plan, the largest first, without raising its height.
+/// @param problem the buffers of `fixed`, then the further ones
+/// @return offsets of all; -1 for those that fit nowhere
+MemoryPlan fill_gaps(std::span<const PlannedBuffer> problem, const MemoryPlan& fixed,
+                     std::int64_t alignment);
+
 /// @throws Error naming two buffers that are in use together and overlap, or one that is misplaced.
 void validate(std::span<const PlannedBuffer> problem, const MemoryPlan& plan,
               std::int64_t alignment);

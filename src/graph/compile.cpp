@@ -90,23 +90,50 @@ class Compiler {
     }
   }
 
+  /// The window's arena first; what peers do not read fills its gaps, the rest has an arena of its
+  /// own.
   void place_transients() {
-    for (const bool window : {false, true}) {
-      std::vector<PlannedBuffer> problem;
-      std::vector<std::size_t> ids;
-      for (std::size_t b = 0; b < program_.placed.size(); ++b) {
-        const StorageBuffer& buffer = program_.placed[b].first;
-        if (buffer.window != window || buffer.last <= buffer.first) continue;
-        problem.push_back({buffer.first, buffer.last, buffer.bytes});
-        ids.push_back(b);
-      }
-      const MemoryPlan plan = plan_memory(problem, kAlignment);
-      validate(problem, plan, kAlignment);
-      for (std::size_t i = 0; i < ids.size(); ++i) program_.placed[ids[i]].second = plan.offsets[i];
-      program_
-          .heights[index(static_cast<int>(window ? Space::transient_window : Space::transient))] =
-          plan.height;
+    std::vector<std::size_t> sent, others;
+    for (std::size_t b = 0; b < program_.placed.size(); ++b) {
+      const StorageBuffer& buffer = program_.placed[b].first;
+      if (buffer.last > buffer.first) (buffer.window ? sent : others).push_back(b);
     }
+    const MemoryPlan window = plan(sent, Space::transient_window);
+    std::vector<std::size_t> all = sent;
+    all.insert(all.end(), others.begin(), others.end());
+    const MemoryPlan filled = fill_gaps(problem_of(all), window, kAlignment);
+    std::vector<std::size_t> rest, inside = sent;
+    for (std::size_t i = sent.size(); i < all.size(); ++i) {
+      if (filled.offsets[i] < 0) {
+        rest.push_back(all[i]);
+      } else {
+        program_.placed[all[i]].first.window = true;
+        program_.placed[all[i]].second = filled.offsets[i];
+        inside.push_back(all[i]);
+      }
+    }
+    MemoryPlan both{{}, window.height};
+    for (const std::size_t id : inside) both.offsets.push_back(program_.placed[id].second);
+    validate(problem_of(inside), both, kAlignment);
+    plan(rest, Space::transient);
+  }
+
+  std::vector<PlannedBuffer> problem_of(const std::vector<std::size_t>& ids) const {
+    std::vector<PlannedBuffer> problem;
+    for (const std::size_t id : ids) {
+      const StorageBuffer& buffer = program_.placed[id].first;
+      problem.push_back({buffer.first, buffer.last, buffer.bytes});
+    }
+    return problem;
+  }
+
+  MemoryPlan plan(const std::vector<std::size_t>& ids, Space space) {
+    const auto problem = problem_of(ids);
+    const MemoryPlan result = plan_memory(problem, kAlignment);
+    validate(problem, result, kAlignment);
+    for (std::size_t i = 0; i < ids.size(); ++i) program_.placed[ids[i]].second = result.offsets[i];
+    program_.heights[index(static_cast<int>(space))] = result.height;
+    return result;
   }
 
   Operand operand(ValueId id) const {
@@ -116,8 +143,9 @@ class Compiler {
     Operand result{Space::transient, place.offset,        place.rank_stride,
                    graph()[id].type, graph()[id].strides, true};
     if (const int slot = slot_of_[index(place.buffer)]; slot >= 0) {
-      result.space = buffer.window ? Space::transient_window : Space::transient;
-      result.offset += program_.placed[index(slot)].second;
+      const auto& [placed, offset] = program_.placed[index(slot)];
+      result.space = placed.window ? Space::transient_window : Space::transient;
+      result.offset += offset;
     } else {
       const StateLayout::Entry& entry = states_.at(graph()[buffer.root].name);
       result.space = entry.space;
@@ -133,7 +161,8 @@ class Compiler {
     for (const ValueId id : node.outputs) step.outputs.push_back(operand(id));
     if (const int slot = workspace_of_[index(i)]; slot >= 0) {
       const auto& [buffer, offset] = program_.placed[index(slot)];
-      step.workspace = {Space::transient, offset, 0, {DType::u8, {buffer.bytes}}, {1}, true};
+      const Space space = buffer.window ? Space::transient_window : Space::transient;
+      step.workspace = {space, offset, 0, {DType::u8, {buffer.bytes}}, {1}, true};
     }
     if (node.op->prepare != nullptr && step.kind != Instruction::Kind::wait) {
       const auto [inputs, outputs] = types_of(graph(), node);

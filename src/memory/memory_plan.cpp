@@ -15,33 +15,54 @@ bool in_use_together(const PlannedBuffer& a, const PlannedBuffer& b) {
   return a.lower < b.upper && b.lower < a.upper;
 }
 
-/// Places buffers in `order`, each into the smallest gap between those already placed that are in
-/// use with it.
-MemoryPlan best_fit(std::span<const PlannedBuffer> problem, std::span<const std::size_t> order,
-                    std::int64_t alignment) {
-  MemoryPlan plan;
-  plan.offsets.assign(problem.size(), 0);
-  std::vector<std::size_t> placed;  // by offset
-  for (const std::size_t id : order) {
-    const std::int64_t size = align_up(problem[id].size, alignment);
+/// A packing under construction: offsets of the buffers placed so far.
+class Packing {
+ public:
+  Packing(std::span<const PlannedBuffer> problem, std::int64_t alignment)
+      : problem_(problem), alignment_(alignment) {
+    plan_.offsets.assign(problem.size(), -1);
+  }
+
+  /// The smallest gap between buffers that are in use with `id`, or the end of them.
+  std::int64_t best_offset(std::size_t id) const {
+    const std::int64_t size = align_up(problem_[id].size, alignment_);
     std::int64_t top = 0, best = -1, best_gap = 0;
-    for (const std::size_t other : placed) {
-      if (!in_use_together(problem[id], problem[other])) continue;
-      const std::int64_t gap = plan.offsets[other] - top;
+    for (const std::size_t other : placed_) {
+      if (!in_use_together(problem_[id], problem_[other])) continue;
+      const std::int64_t gap = plan_.offsets[other] - top;
       if (gap >= size && (best < 0 || gap < best_gap)) {
         best = top;
         best_gap = gap;
       }
-      top = std::max(top, plan.offsets[other] + align_up(problem[other].size, alignment));
+      top = std::max(top, plan_.offsets[other] + align_up(problem_[other].size, alignment_));
     }
-    plan.offsets[id] = best < 0 ? top : best;
-    plan.height = std::max(plan.height, plan.offsets[id] + size);
-    const auto by_offset = [&](std::size_t a, std::size_t b) {
-      return plan.offsets[a] < plan.offsets[b];
-    };
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), id, by_offset), id);
+    return best < 0 ? top : best;
   }
-  return plan;
+
+  void place(std::size_t id, std::int64_t offset) {
+    plan_.offsets[id] = offset;
+    plan_.height = std::max(plan_.height, offset + align_up(problem_[id].size, alignment_));
+    const auto by_offset = [&](std::size_t a, std::size_t b) {
+      return plan_.offsets[a] < plan_.offsets[b];
+    };
+    placed_.insert(std::upper_bound(placed_.begin(), placed_.end(), id, by_offset), id);
+  }
+
+  const MemoryPlan& plan() const { return plan_; }
+
+ private:
+  std::span<const PlannedBuffer> problem_;
+  std::int64_t alignment_;
+  MemoryPlan plan_;
+  std::vector<std::size_t> placed_;  // by offset
+};
+
+/// Places buffers in `order`, each where it fits best.
+MemoryPlan best_fit(std::span<const PlannedBuffer> problem, std::span<const std::size_t> order,
+                    std::int64_t alignment) {
+  Packing packing(problem, alignment);
+  for (const std::size_t id : order) packing.place(id, packing.best_offset(id));
+  return packing.plan();
 }
 
 }  // namespace
@@ -80,6 +101,21 @@ MemoryPlan plan_memory(std::span<const PlannedBuffer> problem, std::int64_t alig
   });
   attempt([&](std::size_t a, std::size_t b) { return problem[a].lower < problem[b].lower; });
   return best;
+}
+
+MemoryPlan fill_gaps(std::span<const PlannedBuffer> problem, const MemoryPlan& fixed,
+                     std::int64_t alignment) {
+  Packing packing(problem, alignment);
+  for (std::size_t id = 0; id < fixed.offsets.size(); ++id) packing.place(id, fixed.offsets[id]);
+  std::vector<std::size_t> order(problem.size() - fixed.offsets.size());
+  std::iota(order.begin(), order.end(), fixed.offsets.size());
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return problem[a].size > problem[b].size; });
+  for (const std::size_t id : order) {
+    const std::int64_t offset = packing.best_offset(id);
+    if (offset + problem[id].size <= fixed.height) packing.place(id, offset);
+  }
+  return {packing.plan().offsets, fixed.height};
 }
 
 void validate(std::span<const PlannedBuffer> problem, const MemoryPlan& plan,

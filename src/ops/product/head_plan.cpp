@@ -12,7 +12,7 @@
 namespace ashlar {
 namespace {
 
-constexpr std::int64_t kChunkRows = 256;
+constexpr std::int64_t kChunkRows = 128;
 constexpr std::int64_t kBlockRows = 1024;
 
 std::int64_t count_targets(const Head& head, const std::int32_t* targets) {

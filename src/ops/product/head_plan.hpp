@@ -26,7 +26,7 @@ struct HeadOperands {
   std::byte* dweight = nullptr;
 };
 
-/// Logits of at most 256 rows exist at a time, in f32 (f64 for f64); their gradient, in the type of
+/// Logits of at most 128 rows exist at a time, in f32 (f64 for f64); their gradient, in the type of
 /// x, takes their place. For bf16 the gradients of up to 1024 rows stand in a buffer of their own,
 /// so that dweight is usually one product; more rows are summed in f32 and rounded once.
 class HeadPlan {
