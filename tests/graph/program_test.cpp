@@ -335,4 +335,26 @@ TEST_CASE("schedule: prefetch starts gathers before their use, with compute betw
   CHECK(overlapped > 3);
 }
 
+TEST_CASE("graph: what passes make is valid, and what is not is told") {
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    for (int stage = 0; stage <= 3; ++stage) {
+      Rig rig(seed, at_stage(stage, 2, stage % 2 == 0));
+      validate(rig.graph);
+      validate(rig.program.graph);
+    }
+  }
+  Rig rig(1, at_stage(3));
+  Graph swapped = rig.graph;
+  std::swap(swapped.nodes.front(), swapped.nodes.back());
+  CHECK_THROWS_AS(validate(swapped), Error);
+  Graph late = rig.program.graph;  // a reader behind the update of what it reads
+  for (const Node& node : rig.program.graph.nodes) {
+    if (node.op->name != "update") continue;
+    Node reader = late.nodes.back();
+    reader.inputs[0] = node.inputs[2];
+    late.nodes.push_back(reader);
+  }
+  CHECK_THROWS_AS(validate(late), Error);
+}
+
 }  // namespace ashlar
