@@ -20,9 +20,7 @@ using Json = nlohmann::json;
 inline const std::string kTrainGpt = ASHLAR_TRAIN_GPT;
 
 /// A launcher's words, to stand before a program.
-inline std::string mpiexec(int ranks) {
-  return fmt::format("{} -n {} ", ASHLAR_MPIEXEC, ranks);
-}
+inline std::string mpiexec(int ranks) { return fmt::format("{} -n {} ", ASHLAR_MPIEXEC, ranks); }
 inline bool has_mpi() { return !std::string(ASHLAR_MPIEXEC).empty(); }
 
 struct Desk {

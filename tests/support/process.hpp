@@ -101,14 +101,18 @@ class Process {
   pid_t pid_;
 };
 
-/// A rank below a launcher, by MPI's own variable.
+/// A rank below a launcher, by MPI's own variable: the innermost such process (its guardian has the
+/// same environment).
 inline pid_t rank_process(const Process& launcher, int rank) {
+  const std::string wanted = "PMI_RANK=" + std::to_string(rank);
+  pid_t found = 0;
   for (const pid_t child : descendants(launcher.pid())) {
     std::ifstream file("/proc/" + std::to_string(child) + "/environ");
     for (std::string variable; std::getline(file, variable, '\0');)
-      if (variable == "PMI_RANK=" + std::to_string(rank)) return child;
+      if (variable == wanted) found = child;
   }
-  throw std::runtime_error("no such rank");
+  if (found == 0) throw std::runtime_error("no such rank");
+  return found;
 }
 
 /// The words of a command line without quotes.
