@@ -52,6 +52,7 @@ void run_embedding(const KernelArguments& a) {
 /// out (n) = the sum of `count` rows of dy, row(i) giving the index of the i-th.
 template <typename T, typename Out, class Row>
 void sum_rows(const T* dy, std::int64_t n, std::int64_t count, const Row& row, Out* out) {
+  if (count == 0) return std::fill(out, out + n, static_cast<Out>(Wide<Out>{0}));
   const WideTag<T> d;
   HWY_ALIGN Wide<T> sums[kColumns];
   for (std::int64_t column = 0; column < n; column += kColumns) {
