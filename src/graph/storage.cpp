@@ -76,6 +76,7 @@ class Resolver {
   bool movable(ValueId id) {
     const Place& here = at(id);
     const StorageBuffer& mine = buffer(here.buffer);
+    if (!(graph_[id].strides == contiguous_strides(graph_[id].type.shape))) return false;
     return mine.kind == InputKind::none && here.offset == 0 && here.rank_stride == 0 &&
            mine.bytes == graph_[id].type.bytes() && forward_[index(here.buffer)].first < 0 &&
            !placed_[index(here.buffer)];

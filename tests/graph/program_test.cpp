@@ -37,12 +37,15 @@ Value random_model(Tracer& t, std::uint64_t seed) {
                                  {Initializer::Kind::normal, 0.5}});
     Value x = pool[pick(static_cast<std::uint32_t>(pool.size()))];
     x = multiply(add(x, w), pool.back());
-    switch (pick(4)) {
+    switch (pick(5)) {
       case 0:
         x = tanh(x);
         break;
       case 1:
         x = scale(reshape(transpose(reshape(x, {kWidth, kRows}), 0, 1), {kRows, kWidth}), 0.5);
+        break;
+      case 3:
+        x = transpose(tanh(transpose(x, 0, 1)), 0, 1);
         break;
       case 2:
         x = add(tanh(x), scale(x, 0.1));
