@@ -35,7 +35,8 @@ void check_segments(std::string_view rule, std::span<const Segment> segments,
   std::int64_t covered = 0;
   for (const Segment& segment : segments) {
     require(segment.begin == covered && segment.end >= segment.begin, rule,
-            "segment [{}, {}) does not continue at element {}", segment.begin, segment.end, covered);
+            "segment [{}, {}) does not continue at element {}", segment.begin, segment.end,
+            covered);
     covered = segment.end;
   }
   require(covered == elements, rule, "the segments cover {} of {} elements", covered, elements);

@@ -1,7 +1,6 @@
 // Each kernel of a transformer block by itself: seconds, GFLOP/s and GB/s by the op's own cost row.
 // Prints one JSON object. Flags: --batch, --seq, --heads, --head-size, --dtype, --threads,
 // --rounds.
-#include "ashlar/op.hpp"
 #include "ashlar/ops.hpp"
 
 #include <fmt/format.h>
@@ -15,6 +14,7 @@
 
 #include "ashlar/autodiff.hpp"
 #include "ashlar/buffer.hpp"
+#include "ashlar/op.hpp"
 #include "hardware.hpp"
 #include "runtime/thread_pool.hpp"
 

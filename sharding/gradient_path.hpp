@@ -22,8 +22,8 @@ class GradientPath {
 
   /// Ends the body: parameters without a gradient get zeros, what waits in the bucket is reduced.
   void finish_backward();
-  /// The update section: local sums are reduced; norm, update and, where parameters or gradients are
-  /// kept whole, gathers. @return the norm of the gradient, f64 scalar.
+  /// The update section: local sums are reduced; norm, update and, where parameters or gradients
+  /// are kept whole, gathers. @return the norm of the gradient, f64 scalar.
   Value finish();
 
  private:

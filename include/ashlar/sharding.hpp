@@ -76,7 +76,8 @@ class FlatLayout {
   int ranks_;
 };
 
-/// One rank's part of a flat, as it lies in memory: role "parameter", "master", or a state of the optimizer.
+/// One rank's part of a flat, as it lies in memory: role "parameter", "master", or a state of the
+/// optimizer.
 struct ShardView {
   int flat = 0;
   std::string role;

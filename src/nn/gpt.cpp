@@ -116,8 +116,7 @@ void gpt_logits(Tracer& tracer, const GptConfig& config, const GptTrace& how) {
   Gpt gpt(tracer, config, how);
   const Value x = gpt.hidden(tracer.input("tokens", DType::i32, {how.batch, how.sequence}));
   const auto unit = tracer.unit("head");
-  tracer.output("logits",
-                matmul(x, gpt.head_weight(), {.transpose_b = true, .dtype = DType::f32}));
+  tracer.output("logits", matmul(x, gpt.head_weight(), {.transpose_b = true, .dtype = DType::f32}));
 }
 
 void gpt_next_token(Tracer& tracer, const GptConfig& config, const GptTrace& how) {
