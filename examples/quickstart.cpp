@@ -1,7 +1,6 @@
 // The README's example: a two-layer perceptron learns a sine, sharded over as many ranks as it is
 // started with.
 //   build/release/examples/quickstart        mpiexec -n 3 build/release/examples/quickstart
-// [quickstart]
 #include <ashlar/ashlar.hpp>
 #include <cmath>
 #include <cstdio>
@@ -19,24 +18,25 @@ ashlar::Value sine_loss(ashlar::Tracer& t) {  // model code; shapes are this ran
   return mean(multiply(error, error));
 }
 
+void sine_batch(int first, const ashlar::Batch& batch) {
+  for (int i = 0; i < 64; ++i) {
+    const float x = static_cast<float>((first + i) * 89 % 613) / 100 - 3;
+    batch.at("x").as<float>()[i] = x;
+    batch.at("y").as<float>()[i] = std::sin(x);
+  }
+}
+
 int main() {
   ashlar::Communicator& world = ashlar::world();  // MPI's ranks under mpiexec, else one
   ashlar::TrainStep train(world, sine_loss,
                           {.zero = {.stage = 3}, .schedule = {.lr = 1e-2}, .samples = 64});
   float loss = 0;
-  for (int step = 0; step < 500; ++step) {
-    loss = train
-               .step([&](std::int64_t, const ashlar::Batch& batch) {
-                 for (int i = 0; i < 64; ++i) {
-                   const float x =
-                       static_cast<float>((step * 64 + i) * (world.rank() + 1) % 613) / 100 - 3;
-                   batch.at("x").as<float>()[i] = x;
-                   batch.at("y").as<float>()[i] = std::sin(x);
-                 }
-               })
-               .loss;
-  }
+  int batches = world.rank();  // every rank reads its own
+  const auto load = [&](std::int64_t, const ashlar::Batch& batch) {
+    sine_batch(batches * 64, batch);
+    batches += world.size();
+  };
+  for (int step = 0; step < 500; ++step) loss = train.step(load).loss;
   if (world.rank() == 0) std::printf("mean squared error %.5f\n", static_cast<double>(loss));
   return loss < 0.01F ? 0 : 1;
 }
-// [quickstart]

@@ -2,8 +2,10 @@
 #include "ashlar/train_step.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -52,6 +54,26 @@ ShardOptions shard_options(const TrainConfig& config) {
   return options;
 }
 
+namespace {
+
+/// Ranks that share this one's memory, itself included. Collective.
+int ranks_on_this_host(Communicator& communicator) {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  std::vector<char> all(name.size() * static_cast<std::size_t>(communicator.size()));
+  const auto bytes = static_cast<std::int64_t>(name.size());
+  const Transfer transfer{{name.data(), DType::u8, {bytes}},
+                          {all.data(), DType::u8, {bytes * communicator.size()}}};
+  communicator.all_gather({&transfer, 1}, "host names").wait();
+  int same = 0;
+  for (std::size_t r = 0; r < all.size(); r += name.size()) {
+    same += std::memcmp(all.data() + r, name.data(), name.size()) == 0 ? 1 : 0;
+  }
+  return same;
+}
+
+}  // namespace
+
 struct TrainStep::Implementation {
   Implementation(Communicator& ranks, const LossModel& model, const TrainConfig& settings,
                  const std::vector<ForwardModel>& forwards)
@@ -91,26 +113,43 @@ struct TrainStep::Implementation {
     for (std::size_t s = 0; s < kSpaces; ++s) {
       for (const Program& program : programs) bytes[s] = std::max(bytes[s], program.heights[s]);
       if (s < 2) bytes[s] = states.bytes(static_cast<Space>(s));
-      const bool window = s == static_cast<std::size_t>(Space::state_window) ||
-                          s == static_cast<std::size_t>(Space::transient_window);
-      try {
-        arenas[s] =
-            Buffer(window ? communicator.window() : host_memory(), bytes[s], Category::activation);
-      } catch (const OutOfMemory& error) {
-        throw OutOfMemory(fmt::format("rank {}: {}; the step needs {}: {}", communicator.rank(),
-                                      error.what(), format_bytes(planned().total),
-                                      describe(planned().at_peak)));
-      }
-      bases[s] = arenas[s].data();
       allocated += bytes[s];
-      if (s < 2) std::memset(bases[s], 0, static_cast<std::size_t>(bytes[s]));
     }
+    const int neighbours = ranks_on_this_host(communicator);
+    collectively(communicator, [&] { take_memory(bytes, neighbours); });
     for (const Program& program : programs) {
       executors.push_back(std::make_unique<Executor>(program, bases, communicator, pool));
       executors.back()->poison = executors.back()->poison || config.poison;
     }
     bind_batches();
     values = std::make_unique<FlatValues>(layout, options, states, bases, communicator);
+  }
+
+  /// Memory that the machine does not have is refused before it is touched.
+  void take_memory(const PerSpace<std::int64_t>& bytes, int neighbours) {
+    const auto refuse = [&](std::string_view why) {
+      throw OutOfMemory(fmt::format(
+          "rank {}: out of memory: {}; the step needs {} per rank ({}); use more ranks, a higher "
+          "stage, or smaller batches",
+          communicator.rank(), why, format_bytes(allocated), describe(planned().at_peak)));
+    };
+    const std::int64_t available = available_host_bytes();
+    if (allocated > available / neighbours) {
+      refuse(
+          fmt::format("{} are available here for {} rank(s)", format_bytes(available), neighbours));
+    }
+    for (std::size_t s = 0; s < kSpaces; ++s) {
+      const auto space = static_cast<Space>(s);
+      const bool window = space == Space::state_window || space == Space::transient_window;
+      try {
+        arenas[s] =
+            Buffer(window ? communicator.window() : host_memory(), bytes[s], Category::activation);
+      } catch (const OutOfMemory& error) {
+        refuse(error.what());
+      }
+      bases[s] = arenas[s].data();
+      if (s < 2) std::memset(bases[s], 0, static_cast<std::size_t>(bytes[s]));
+    }
   }
 
   void initialize_parameters() {

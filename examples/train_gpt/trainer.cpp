@@ -161,9 +161,7 @@ void Trainer::run() {
     while (train_->steps() < options_.steps && !stop_) {
       last_ = step();
       require_finite(last_);
-      if (options_.validate_every > 0 && train_->steps() % options_.validate_every == 0) {
-        last_.validation_loss = validation_loss_ = validate();
-      }
+      if (validates_now()) last_.validation_loss = validation_loss_ = validate();
       if (leads()) {
         progress.update(last_,
                         std::chrono::duration<double>(Clock::now().time_since_epoch()).count());
@@ -236,6 +234,12 @@ void Trainer::exchange(StepMetrics& metrics) {
     metrics.sent[kind] = static_cast<std::int64_t>(mine[6 + kind]);
 }
 
+bool Trainer::validates_now() const {
+  if (!corpus_.validation) return false;
+  const bool last = stop_ || train_->steps() == options_.steps;
+  return last || (options_.validate_every > 0 && train_->steps() % options_.validate_every == 0);
+}
+
 double Trainer::validate() {
   const std::int64_t per_batch = options_.batch * world_.size();
   const auto windows = static_cast<std::int64_t>(validation_starts_.size());
@@ -278,7 +282,7 @@ void Trainer::save() {
 }
 
 void Trainer::finish() {
-  if (corpus_.validation) validation_loss_ = validate();
+  if (corpus_.validation && !validation_loss_) validation_loss_ = validate();  // no step was left
   if (!options_.save.empty()) save();
   if (!options_.export_to.empty()) {
     const bool bf16 = options_.precision == "bf16";

@@ -42,6 +42,7 @@ class Trainer {
   /// What all ranks must know of each other after a step: the slowest, the most sent, and whether
   /// one was told to stop.
   void exchange(StepMetrics& metrics);
+  bool validates_now() const;
   double validate();
   void require_finite(const StepMetrics& metrics);
   void save();

@@ -55,6 +55,10 @@ class MemoryResource {
 /// stateless.
 MemoryResource& host_memory();
 
+/// Bytes that the system says can be taken without swapping (/proc/meminfo); a very large number
+/// where it does not say.
+std::int64_t available_host_bytes();
+
 /// Serves from one block taken upstream at construction, front to back; freeing the last allocation
 /// rewinds, freeing anything else is remembered until the arena is empty. Work that frees on a
 /// stream ends before the arena does.
