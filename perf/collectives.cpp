@@ -57,7 +57,7 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", rounds)->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
 
-  ::setenv("UCX_TLS", "all", 0);  // MPI's own at its fastest, not at its most forgiving
+  ::setenv("UCX_RNDV_THRESH", "auto", 0);  // MPI's own at its fastest, not at its most forgiving
   Communicator& group = world();
   if (group.name() != "mpi") {
     std::cerr << "perf_collectives compares with MPI: start it with mpiexec -n 2\n";

@@ -16,12 +16,13 @@ namespace {
 constexpr std::int64_t kPiece = std::int64_t{1} << 30;
 
 /// MPICH's launcher signals SIGUSR1 to the survivors of a lost rank, and UCX aborts the process when
-/// a copy out of a lost rank's memory (its transport "cma") fails: both would end them unheard.
+/// a copy out of a lost rank's memory fails, as large messages inside a node are sent: both would
+/// end them unheard. (Without the transport "cma" instead, MPI_Finalize was seen to hang.)
 void outlive_lost_ranks() {
   struct sigaction action {};
   ::sigaction(SIGUSR1, nullptr, &action);
   if (action.sa_handler == SIG_DFL) std::signal(SIGUSR1, SIG_IGN);
-  ::setenv("UCX_TLS", "^cma", 0);
+  ::setenv("UCX_RNDV_THRESH", "inf", 0);
 }
 
 }  // namespace
