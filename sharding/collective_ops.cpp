@@ -73,8 +73,6 @@ const OpDef kPack{
     .recompute = false,
     .run = run_pack};
 
-constexpr std::size_t kMostFlats = 64;  // of one collective
-
 /// Pairs the views of a collective without allocating.
 class Transfers {
  public:
@@ -158,9 +156,15 @@ const OpDef kAllReduce{
           return k.context.communicator->all_reduce(as_flat(k.outputs[0]), k.label);
         }};
 
+// Resolvers of clones run before the sanitizers do.
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#define ASHLAR_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
+#else
+#define ASHLAR_CLONES
+#endif
+
 template <typename T>
-__attribute__((target_clones("default", "avx2", "avx512f"))) void add_into(T* sum, const T* x,
-                                                                           std::int64_t n) {
+ASHLAR_CLONES void add_into(T* sum, const T* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sum[i] += x[i];
 }
 

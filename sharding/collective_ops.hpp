@@ -11,6 +11,9 @@
 
 namespace ashlar {
 
+/// Flats of one collective at most.
+inline constexpr std::size_t kMostFlats = 64;
+
 /// Elements [offset, offset + shape.elements()) of a flat, as a view.
 Value slice_flat(Value flat, std::int64_t offset, const Shape& shape);
 

@@ -9,8 +9,6 @@
 namespace ashlar {
 namespace {
 
-constexpr std::size_t kMostFlats = 64;
-
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
 }  // namespace

@@ -34,7 +34,10 @@ class Sharder {
   }
 
   Graph run() {
-    for (const ValueId id : from_.inputs) copy_input(id);
+    for (const ValueId id : from_.inputs) {
+      copy_input(id);
+      note_gradient(id);  // of a parameter that the loss is linear in
+    }
     for (const Node& node : from_.nodes) copy(node);
     const bool training = !gradient_of_.empty();
     if (training) gradients_.finish_backward();

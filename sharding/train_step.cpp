@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <sstream>
 
 #include "ashlar/autodiff.hpp"
 #include "ashlar/buffer.hpp"
@@ -56,20 +57,29 @@ ShardOptions shard_options(const TrainConfig& config) {
 
 namespace {
 
-/// Ranks that share this one's memory, itself included. Collective.
-int ranks_on_this_host(Communicator& communicator) {
+/// A host's ranks and what memory it has for them.
+struct Host {
   std::array<char, 256> name{};
-  gethostname(name.data(), name.size() - 1);
-  std::vector<char> all(name.size() * static_cast<std::size_t>(communicator.size()));
-  const auto bytes = static_cast<std::int64_t>(name.size());
-  const Transfer transfer{{name.data(), DType::u8, {bytes}},
+  std::int64_t available = available_host_bytes();
+  std::int64_t ranks = 0;
+};
+
+/// This rank's host: the smallest reading of its ranks, none of which has touched memory yet.
+/// Collective.
+Host survey(Communicator& communicator) {
+  Host mine;
+  gethostname(mine.name.data(), mine.name.size() - 1);
+  std::vector<Host> all(static_cast<std::size_t>(communicator.size()));
+  const auto bytes = static_cast<std::int64_t>(sizeof(Host));
+  const Transfer transfer{{&mine, DType::u8, {bytes}},
                           {all.data(), DType::u8, {bytes * communicator.size()}}};
-  communicator.all_gather({&transfer, 1}, "host names").wait();
-  int same = 0;
-  for (std::size_t r = 0; r < all.size(); r += name.size()) {
-    same += std::memcmp(all.data() + r, name.data(), name.size()) == 0 ? 1 : 0;
+  communicator.all_gather({&transfer, 1}, "hosts").wait();
+  for (const Host& other : all) {
+    if (other.name != mine.name) continue;
+    ++mine.ranks;
+    mine.available = std::min(mine.available, other.available);
   }
-  return same;
+  return mine;
 }
 
 }  // namespace
@@ -98,13 +108,24 @@ struct TrainStep::Implementation {
     initialize_parameters();
   }
 
+  /// Everything that decides arithmetic and order, line by line.
   void agree() {
-    std::vector<std::string> lines;
+    std::vector<std::string> lines{
+        fmt::format("{} micro-batches of {} samples, seed {}", config.micro_batches, config.samples,
+                    config.seed),
+        fmt::format("rate {} after {} steps of warm-up, {} steps, kind {}", config.schedule.lr,
+                    config.schedule.warmup, config.schedule.steps,
+                    static_cast<int>(config.schedule.kind)),
+        fmt::format("kernels for {} with {} threads", backend.cpu, backend.threads)};
+    for (const Parameter& p : layout.parameters()) {
+      lines.push_back(fmt::format("parameter {} {} {} {}", p.name, to_string(p.shape),
+                                  static_cast<int>(p.initializer.kind), p.initializer.value));
+    }
     for (const Program& program : programs) {
+      std::istringstream graph(to_string(program.graph));
+      for (std::string line; std::getline(graph, line);) lines.push_back(line);
       for (std::string& line : describe(program)) lines.push_back(std::move(line));
     }
-    for (const Parameter& p : layout.parameters())
-      lines.push_back(fmt::format("parameter {} {}", p.name, to_string(p.shape)));
     require_agreement(communicator, "compiled step", lines);
   }
 
@@ -115,8 +136,8 @@ struct TrainStep::Implementation {
       if (s < 2) bytes[s] = states.bytes(static_cast<Space>(s));
       allocated += bytes[s];
     }
-    const int neighbours = ranks_on_this_host(communicator);
-    collectively(communicator, [&] { take_memory(bytes, neighbours); });
+    const Host host = survey(communicator);
+    collectively(communicator, [&] { take_memory(bytes, host); });
     for (const Program& program : programs) {
       executors.push_back(std::make_unique<Executor>(program, bases, communicator, pool));
       executors.back()->poison = executors.back()->poison || config.poison;
@@ -126,17 +147,16 @@ struct TrainStep::Implementation {
   }
 
   /// Memory that the machine does not have is refused before it is touched.
-  void take_memory(const PerSpace<std::int64_t>& bytes, int neighbours) {
+  void take_memory(const PerSpace<std::int64_t>& bytes, const Host& host) {
     const auto refuse = [&](std::string_view why) {
       throw OutOfMemory(fmt::format(
           "rank {}: out of memory: {}; the step needs {} per rank ({}); use more ranks, a higher "
           "stage, or smaller batches",
           communicator.rank(), why, format_bytes(allocated), describe(planned().at_peak)));
     };
-    const std::int64_t available = available_host_bytes();
-    if (allocated > available / neighbours) {
-      refuse(
-          fmt::format("{} are available here for {} rank(s)", format_bytes(available), neighbours));
+    if (allocated > host.available / host.ranks) {
+      refuse(fmt::format("{} are available here for {} rank(s)", format_bytes(host.available),
+                         host.ranks));
     }
     for (std::size_t s = 0; s < kSpaces; ++s) {
       const auto space = static_cast<Space>(s);

@@ -185,7 +185,7 @@ class Tracer::UnitScope {
 /// after the last reader.
 void validate(const Graph& graph);
 
-/// One line per value and node, for --dump-passes and for hashing.
+/// One line per value and node, for reading, and for ranks to compare.
 std::string to_string(const Graph& graph);
 
 }  // namespace ashlar

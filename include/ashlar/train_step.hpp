@@ -115,8 +115,7 @@ class TrainStep {
   /// First parameter whose gradient is not finite, for messages; -1 if all are. Collective.
   int first_bad_parameter() const;
 
-  /// For tests and reports: the program as text, one line per instruction; and the event log of the
-  /// next steps.
+  /// The program as text, one line per instruction.
   std::vector<std::string> program() const;
 
  private:

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
+#include <utility>
 
 #include "ashlar/error.hpp"
 
@@ -89,7 +89,27 @@ TensorView Executor::output(const std::string& name) const {
   return apart_view(program_.graph.output(name), bind(found->second));
 }
 
-RunTimes Executor::run(RunContext context, const std::function<void(std::int64_t)>& load) {
+RunTimes Executor::run(const RunContext& context, const std::function<void(std::int64_t)>& load) {
+  try {
+    return run_all(context, load);
+  } catch (const std::exception& error) {
+    settle(error.what());
+    throw;
+  }
+}
+
+/// Memory may go only when nothing is in flight any more: the group fails, so waits end at once.
+void Executor::settle(const char* reason) noexcept {
+  communicator_.abort(reason);
+  for (Work& work : work_) {
+    try {
+      std::exchange(work, {}).wait();
+    } catch (const std::exception&) {  // the failure that is being reported already
+    }
+  }
+}
+
+RunTimes Executor::run_all(RunContext context, const std::function<void(std::int64_t)>& load) {
   context.communicator = &communicator_;
   context.pool = &pool_;
   times_ = {};

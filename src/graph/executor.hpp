@@ -44,8 +44,9 @@ class Executor {
   TensorView output(const std::string& name) const;
 
   /// Prologue, body `context.micro_batches` times (each after load(k)), update.
-  /// @throws CommunicationError, and what kernels throw; the state is then undefined.
-  RunTimes run(RunContext context, const std::function<void(std::int64_t)>& load);
+  /// @throws CommunicationError, and what kernels and `load` throw; the group is then aborted,
+  /// nothing is in flight, and the state is undefined.
+  RunTimes run(const RunContext& context, const std::function<void(std::int64_t)>& load);
 
   /// Bytes in use per category as the run went, counted by references at run time: a buffer is in
   /// use from the first instruction that touches it until all its uses have happened. Knows neither
@@ -75,6 +76,8 @@ class Executor {
     std::vector<std::pair<std::byte*, std::int64_t>> dying;
   };
 
+  RunTimes run_all(RunContext context, const std::function<void(std::int64_t)>& load);
+  void settle(const char* reason) noexcept;
   TensorView bind(const Operand& operand) const;
   void run_section(int first, int last, RunContext& context);
   void execute(int i, const RunContext& context);

@@ -17,6 +17,7 @@ class Resolver {
   Storage run() {
     for (const ValueId id : graph_.inputs) own(id);
     for (const Node& node : graph_.nodes) alias(node);
+    find_last_readers();
     for (const Node& node : graph_.nodes) place(node);
     find_lifetimes();
     for (const Node& node : graph_.nodes) reuse(node);
@@ -82,6 +83,18 @@ class Resolver {
            !placed_[index(here.buffer)];
   }
 
+  void find_last_readers() {
+    last_reader_.assign(storage_.buffers.size(), -1);
+    for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+      for (const ValueId id : graph_.nodes[n].inputs) {
+        if (id != kNoValue) last_reader_[index(at(id).buffer)] = static_cast<int>(n);
+      }
+    }
+    for (const auto& [name, id] : graph_.outputs) {
+      last_reader_[index(at(id).buffer)] = static_cast<int>(graph_.nodes.size());
+    }
+  }
+
   void place(const Node& node) {
     placed_.resize(storage_.buffers.size(), false);
     if (node.op->place == nullptr) return;
@@ -90,6 +103,8 @@ class Resolver {
       const ValueId id = node.inputs[i];
       const auto offset = node.op->place(i, node.attributes);
       if (id == kNoValue || !offset || !movable(id) || at(id).buffer == at(out).buffer) continue;
+      // What is read after it was packed must not change with the flat.
+      if (last_reader_[index(at(id).buffer)] > graph_[out].producer) continue;
       const int from = at(id).buffer, to = at(out).buffer;
       merge(from, to, at(out).offset + *offset * size_of(graph_[out].type.dtype));
       placed_[index(to)] = true;
@@ -110,7 +125,7 @@ class Resolver {
       if (in == kNoValue || graph_[in].type.bytes() != graph_[out].type.bytes() || !movable(in))
         continue;
       const int other = at(in).buffer;
-      if (other == mine.buffer || collective_[index(other)] || repeated(node, in)) continue;
+      if (other == mine.buffer || collective_[index(other)] || shared(node, in)) continue;
       if (buffer(other).last != position_[index(graph_[out].producer)] + 1) continue;
       if (buffer(mine.buffer).root != out) {
         merge(other, mine.buffer, mine.offset);
@@ -124,8 +139,11 @@ class Resolver {
     }
   }
 
-  static bool repeated(const Node& node, ValueId in) {
-    return std::count(node.inputs.begin(), node.inputs.end(), in) > 1;
+  /// True when another input lies in the same bytes, as the value itself or as a view of it.
+  bool shared(const Node& node, ValueId in) {
+    return std::count_if(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
+             return id != kNoValue && at(id).buffer == at(in).buffer;
+           }) > 1;
   }
 
   void find_lifetimes() {
@@ -198,7 +216,8 @@ class Resolver {
   std::vector<std::pair<int, std::int64_t>> forward_;  // by buffer: merged into (buffer, offset)
   std::vector<bool> placed_;                           // by buffer: other buffers lie in it
   std::vector<bool> collective_;                       // by buffer: a collective touches it
-  std::vector<int> position_;                          // by node: its (last) instruction
+  std::vector<int> last_reader_;  // by buffer, before placement: the last node that reads it
+  std::vector<int> position_;     // by node: its (last) instruction
 };
 
 }  // namespace

@@ -37,13 +37,27 @@ Value random_model(Tracer& t, std::uint64_t seed) {
                                  {Initializer::Kind::normal, 0.5}});
     Value x = pool[pick(static_cast<std::uint32_t>(pool.size()))];
     x = multiply(add(x, w), pool.back());
-    switch (pick(5)) {
+    switch (pick(7)) {
       case 0:
         x = tanh(x);
         break;
       case 1:
         x = scale(reshape(transpose(reshape(x, {kWidth, kRows}), 0, 1), {kRows, kWidth}), 0.5);
         break;
+      case 4:  // a value and a view of it
+        x = subtract(x, slice(x, 0, 0, 1));
+        break;
+      case 5: {  // the cotangent that flows on is this parameter's gradient too
+        const Value whole = t.parameter({"whole" + std::to_string(layer),
+                                         {kRows, kWidth},
+                                         DType::f32,
+                                         0,
+                                         true,
+                                         true,
+                                         {Initializer::Kind::normal, 0.5}});
+        x = add(x, whole);
+        break;
+      }
       case 3:
         x = transpose(tanh(transpose(x, 0, 1)), 0, 1);
         break;
@@ -344,6 +358,7 @@ TEST_CASE("graph: what passes make is valid, and what is not is told") {
       Rig rig(seed, at_stage(stage, 2, stage % 2 == 0));
       validate(rig.graph);
       validate(rig.program.graph);
+      detect_races(rig.program, 1);
     }
   }
   Rig rig(1, at_stage(3));

@@ -52,8 +52,9 @@ Outcome train(int ranks, const Setting& setting, TrainConfig config, DType dtype
     }
     std::vector<float> all;
     for (int p = 0; p < static_cast<int>(step.layout().parameters().size()); ++p) {
-      std::vector<float> values(kWidth);
-      step.read_parameter(p, {values.data(), DType::f32, {kWidth}});
+      const Shape& shape = step.layout().parameters()[static_cast<std::size_t>(p)].shape;
+      std::vector<float> values(static_cast<std::size_t>(shape.elements()));
+      step.read_parameter(p, {values.data(), DType::f32, shape});
       all.insert(all.end(), values.begin(), values.end());
     }
     if (world.rank() != 0) return;
