@@ -27,18 +27,18 @@ inline Value tiny_model(Tracer& t, std::int64_t width, DType dtype, bool freeze)
   }
   for (const char* name : {"middle.0", "middle.1"}) {
     const auto unit = t.unit(name);
+    // A value beside a view of itself; and a gradient that is the cotangent that flows on.
+    x = subtract(x, slice(x, 0, 0, 1));
+    x = add(x, t.parameter({std::string(name) + ".whole",
+                            {kBatch, width},
+                            dtype,
+                            0,
+                            true,
+                            true,
+                            {Initializer::Kind::normal, 0.1}}));
     const Value w = declare(std::string(name).append(".w").c_str(), 0.3);
     const Value frozen = declare(std::string(name).append(".frozen").c_str(), 0.3, !freeze);
     x = tanh(add(multiply(x, w), frozen));
-    // Its gradient is the cotangent that flows on; and a value beside a view of itself.
-    x = subtract(add(x, t.parameter({std::string(name) + ".whole",
-                                     {kBatch, width},
-                                     dtype,
-                                     0,
-                                     true,
-                                     true,
-                                     {Initializer::Kind::normal, 0.1}})),
-                 slice(x, 0, 0, 1));
   }
   const auto unit = t.unit("last");
   const Value y = subtract(multiply(x, tied()), declare("last.target", 1));
