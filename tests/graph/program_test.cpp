@@ -264,6 +264,7 @@ TEST_CASE("mutation: a gather that is deleted makes the loss wrong") {
     REQUIRE(deleted >= 0);
     mutant.program.body_last -= 2;
     mutant.bind();
+    mutant.executor->poison = false;  // planned ends count instructions, of which two are gone
     CHECK_FALSE(same_bits(mutant.run(), expected));
   }
 }

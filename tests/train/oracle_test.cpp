@@ -186,7 +186,8 @@ TEST_CASE("oracle: logits after --init are transformers' to 1e-4") {
         const GptTrace how{2, 12, DType::f32, 0, {}};
         TrainConfig config;
         TrainStep train(world, [&](Tracer& t) { return gpt_loss(t, model, how); }, config,
-                        {[&](Tracer& t) { gpt_logits(t, model, how); }});
+                        {[&](Tracer& t) { gpt_logits(t, model, how); },
+                         [&](Tracer& t) { gpt_next_token(t, model, how); }});
         PretrainedWeights weights(kData / folder);
         weights.require_match(train.layout().parameters());
         train.load_parameters([&](const Parameter& parameter, std::int64_t first, TensorView part) {
@@ -197,10 +198,22 @@ TEST_CASE("oracle: logits after --init are transformers' to 1e-4") {
           oracle.read("tokens", 0, {batch.at("tokens").data, DType::i32, {2 * 12}});
         });
         const TensorView ours = outputs.at("logits");
+        const std::vector<float> all(ours.as<float>(), ours.as<float>() + ours.elements());
+        const Batch last = train.forward(1, [&](std::int64_t, const Batch& batch) {
+          oracle.read("tokens", 0, {batch.at("tokens").data, DType::i32, {2 * 12}});
+        });
         std::vector<float> expected(static_cast<std::size_t>(ours.elements()));
         oracle.read("logits", 0, {expected.data(), DType::f32, {ours.elements()}});
-        for (std::size_t i = 0; i < expected.size(); ++i)
-          CHECK(std::abs(ours.as<float>()[i] - expected[i]) <= 1e-4);
+        for (std::size_t i = 0; i < expected.size(); ++i) {
+          CHECK(std::abs(all[i] - expected[i]) <= 1e-4);
+        }
+        const auto vocabulary = static_cast<std::size_t>(model.vocabulary);
+        for (std::size_t b = 0; b < 2; ++b) {
+          for (std::size_t v = 0; v < vocabulary; ++v) {
+            const float logit = last.at("logits").as<float>()[b * vocabulary + v];
+            CHECK(std::abs(logit - expected[(b * 12 + 11) * vocabulary + v]) <= 1e-4);
+          }
+        }
       });
     }
   }
