@@ -27,11 +27,12 @@ struct Outcome {
   bool operator==(const Outcome&) const = default;
 };
 
-Outcome train(int ranks, const Setting& setting, TrainConfig config, DType dtype,
+Outcome train(int ranks, const Setting& setting, const TrainConfig& common, DType dtype,
               bool freeze = false) {
   Outcome outcome;
   std::mutex mutex;
   launch_threads(ranks, [&](Communicator& world) {
+    TrainConfig config = common;
     config.zero = {setting.stage, setting.bucket, setting.prefetch, setting.overlap,
                    setting.reshard};
     config.samples = kBatch;
