@@ -19,7 +19,7 @@
 #include "ashlar/data.hpp"
 #include "ashlar/nn/gpt.hpp"
 #include "hardware.hpp"
-#include "ops/product/gemm.hpp"
+#include "products.hpp"
 #include "runtime/thread_pool.hpp"
 
 namespace {
@@ -104,10 +104,7 @@ class Products {
       b = std::max(b, g.k * g.n * size_of(g.dtype));
       c = std::max(c, g.m * g.n * size_of(g.result));
       auto& candidates = candidates_.emplace_back();
-      for (const GemmRule rule :
-           {GemmRule{GemmBackend::openblas, false}, GemmRule{GemmBackend::onednn, false},
-            GemmRule{GemmBackend::onednn, true}}) {
-        if (rule.backend == GemmBackend::openblas && g.dtype == DType::bf16) continue;
+      for (const GemmRule& rule : perf::rules_for(g)) {
         candidates.push_back({std::make_unique<GemmPlan>(g, rule, threads), {}});
         workspace = std::max(workspace, candidates.back().plan->workspace_bytes());
       }

@@ -29,6 +29,16 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+/// Sample `b` of a batch: the `seq` tokens from `begin` and the ones after them.
+void fill_row(const ashlar::TokenSource& source, std::int64_t begin, const Batch& batch,
+              std::int64_t b, std::int64_t seq) {
+  const auto row = [&](const char* name) {
+    return batch.at(name).span<std::int32_t>().subspan(static_cast<std::size_t>(b * seq),
+                                                       static_cast<std::size_t>(seq));
+  };
+  ashlar::copy_sequence(source, begin, row("tokens"), row("targets"));
+}
+
 }  // namespace
 
 std::atomic<bool> stop_requested{false};
@@ -186,11 +196,7 @@ StepMetrics Trainer::step() {
     for (std::int64_t b = 0; b < options_.batch; ++b) {
       const std::int64_t begin =
           sampler_->start(number, micro_batch, world_.rank() * options_.batch + b);
-      const auto row = [&](const char* name) {
-        return batch.at(name).span<std::int32_t>().subspan(
-            static_cast<std::size_t>(b * options_.seq), static_cast<std::size_t>(options_.seq));
-      };
-      ashlar::copy_sequence(*corpus_.train, begin, row("tokens"), row("targets"));
+      fill_row(*corpus_.train, begin, batch, b, options_.seq);
     }
   });
   StepMetrics metrics;
@@ -250,12 +256,8 @@ double Trainer::validate() {
       for (std::int64_t b = 0; b < options_.batch; ++b) {
         // Fewer windows than one batch: they are taken in turn.
         const std::int64_t w = (n * per_batch + world_.rank() * options_.batch + b) % windows;
-        const auto row = [&](const char* name) {
-          return batch.at(name).span<std::int32_t>().subspan(
-              static_cast<std::size_t>(b * options_.seq), static_cast<std::size_t>(options_.seq));
-        };
-        ashlar::copy_sequence(*corpus_.validation, validation_starts_[static_cast<std::size_t>(w)],
-                              row("tokens"), row("targets"));
+        fill_row(*corpus_.validation, validation_starts_[static_cast<std::size_t>(w)], batch, b,
+                 options_.seq);
       }
     });
     sum += static_cast<double>(*outputs.at("loss").as<float>());
