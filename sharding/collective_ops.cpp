@@ -168,14 +168,28 @@ ASHLAR_CLONES void add_into(T* sum, const T* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sum[i] += x[i];
 }
 
+template <typename T>
+void accumulate_as(const KernelArguments& k) {
+  constexpr std::int64_t kChunk = 1 << 16;
+  T* const sum = k.outputs[0].as<T>();
+  const T* const x = k.inputs[1].as<T>();
+  const std::int64_t elements = k.outputs[0].elements();
+  const auto chunk = [&](int task) {
+    const std::int64_t begin = task * kChunk, n = std::min(kChunk, elements - begin);
+    if (k.context.micro_batch == 0) {
+      std::copy_n(x + begin, n, sum + begin);
+    } else {
+      add_into(sum + begin, x + begin, n);
+    }
+  };
+  k.context.pool->parallel(static_cast<int>((elements + kChunk - 1) / kChunk), chunk);
+}
+
 void run_accumulate(const KernelArguments& k) {
-  const TensorView sum = k.outputs[0], x = k.inputs[1];
-  if (k.context.micro_batch == 0) {
-    std::memcpy(sum.data, x.data, static_cast<std::size_t>(x.bytes()));
-  } else if (sum.dtype == DType::f64) {
-    add_into(sum.as<double>(), x.as<double>(), x.elements());
+  if (k.outputs[0].dtype == DType::f64) {
+    accumulate_as<double>(k);
   } else {
-    add_into(sum.as<float>(), x.as<float>(), x.elements());
+    accumulate_as<float>(k);
   }
 }
 

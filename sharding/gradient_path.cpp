@@ -1,5 +1,7 @@
 #include "sharding/gradient_path.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -13,15 +15,20 @@ std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
-GradientPath::GradientPath(Tracer& tracer, const FlatLayout& layout, const ShardOptions& options,
-                           FlatStates& states)
+GradientPath::GradientPath(Tracer& tracer, const Graph& differentiated, const FlatLayout& layout,
+                           const ShardOptions& options, FlatStates& states)
     : tracer_(tracer),
       layout_(layout),
       options_(options),
       states_(states),
       gradients_(layout.parameters().size()) {
   for (const Parameter& parameter : layout.parameters()) {
-    if (parameter.trainable) ++missing_[parameter.unit];
+    if (!parameter.trainable) continue;
+    const auto is_gradient = [&](const auto& output) {
+      return output.first == gradient_name(parameter.name);
+    };
+    const auto uses = std::ranges::count_if(differentiated.outputs, is_gradient);
+    missing_[parameter.unit] += std::max(1, static_cast<int>(uses));
   }
 }
 
@@ -30,19 +37,42 @@ void GradientPath::ready(std::string_view name, Value gradient) {
   const auto found = std::find_if(parameters.begin(), parameters.end(),
                                   [&](const Parameter& p) { return p.name == name; });
   const int p = static_cast<int>(found - parameters.begin());
-  if (sums_locally()) {
-    const Value whole = states_.gradient(layout_.flat_of(p));
-    gradient = accumulate(slice_flat(whole, layout_.entry_of(p).begin, found->shape), gradient);
+  if (sums_locally(options_)) gradient = sum_over_micro_batches(p, gradient);
+  if (gradients_[index(p)]) {
+    later_uses_[p].push_back(gradient);
+  } else {
+    gradients_[index(p)] = gradient;
   }
-  gradients_[index(p)] = gradient;
   if (--missing_[found->unit] == 0) unit_complete(found->unit);
+}
+
+/// The first use is summed in the gradient's place, later ones of a tied parameter beside it.
+Value GradientPath::sum_over_micro_batches(int p, Value gradient) {
+  const Parameter& parameter = layout_.parameters()[index(p)];
+  if (!gradients_[index(p)]) {
+    const Value whole = states_.gradient(layout_.flat_of(p));
+    return accumulate(slice_flat(whole, layout_.entry_of(p).begin, parameter.shape), gradient);
+  }
+  const std::string name =
+      fmt::format("{}/use {}", gradient_name(parameter.name), later_uses_[p].size() + 2);
+  return accumulate(tracer_.state(name, DType::f32, parameter.shape, Category::communication),
+                    gradient);
+}
+
+void GradientPath::add_later_uses(int f) {
+  for (const Flat::Entry& entry : layout_.flats()[index(f)].entries) {
+    const auto uses = later_uses_.find(entry.parameter);
+    if (uses == later_uses_.end()) continue;
+    Value& sum = gradients_[index(entry.parameter)];
+    for (const Value& use : uses->second) sum = accumulate(sum, use);
+  }
 }
 
 void GradientPath::unit_complete(int unit) {
   for (int f = 0; f < static_cast<int>(layout_.flats().size()); ++f) {
     const Flat& flat = layout_.flats()[index(f)];
     if (flat.unit != unit || !flat.trainable) continue;
-    if (sums_locally()) {
+    if (sums_locally(options_)) {
       summed_.push_back(f);  // reduced after the last micro-batch
     } else {
       join(f);
@@ -65,9 +95,10 @@ Value GradientPath::outgoing(int f) {
     parts.push_back(gradients_[index(entry.parameter)]);
     offsets.push_back(entry.begin);
   }
-  const bool in_state = keeps_whole_gradients(options_) &&
-                        (sums_locally() || (options_.micro_batches == 1 &&
-                                            gradient_dtype(options_) == options_.precision.reduce));
+  const bool in_state =
+      keeps_whole_gradients(options_) &&
+      (sums_locally(options_) ||
+       (options_.micro_batches == 1 && gradient_dtype(options_) == options_.precision.reduce));
   const Value packed =
       pack(tracer_, in_state ? states_.gradient(f) : Value(), parts, offsets, flat.padded);
   if (in_state) {
@@ -169,13 +200,16 @@ void GradientPath::finish_backward() {
   }
   tracer_.set_unit(-1);
   tracer_.set_backward(true);
-  if (!sums_locally()) flush();
+  if (!sums_locally(options_)) flush();
 }
 
 Value GradientPath::finish() {
   tracer_.set_section(Section::update);
   tracer_.set_backward(true);
-  for (const int f : std::exchange(summed_, {})) join(f);
+  for (const int f : std::exchange(summed_, {})) {
+    add_later_uses(f);
+    join(f);
+  }
   flush();
   const auto [total, factor] = gradient_norm(norm(), layout_.ranks(), options_.clip);
   for (const int f : order_) {

@@ -13,11 +13,13 @@ namespace ashlar {
 /// norm, clipping and update.
 class GradientPath {
  public:
-  GradientPath(Tracer& tracer, const FlatLayout& layout, const ShardOptions& options,
-               FlatStates& states);
+  /// @param differentiated the graph whose outputs are the gradients: one per parameter, or one per
+  /// use where each is summed over the micro-batches for itself
+  GradientPath(Tracer& tracer, const Graph& differentiated, const FlatLayout& layout,
+               const ShardOptions& options, FlatStates& states);
 
-  /// The whole local gradient of a trainable parameter. When a unit is complete it joins the
-  /// bucket; a bucket that has reached its size is reduced.
+  /// The whole local gradient of a trainable parameter, or that of its next use. When a unit is
+  /// complete it joins the bucket; a bucket that has reached its size is reduced.
   void ready(std::string_view parameter, Value gradient);
 
   /// Ends the body: parameters without a gradient get zeros, what waits in the bucket is reduced.
@@ -27,8 +29,9 @@ class GradientPath {
   Value finish();
 
  private:
-  bool sums_locally() const { return options_.micro_batches > 1 && !options_.reduce_each; }
+  Value sum_over_micro_batches(int p, Value gradient);
   void unit_complete(int unit);
+  void add_later_uses(int f);
   void join(int f);
   void flush();
   Value outgoing(int f);
@@ -41,10 +44,11 @@ class GradientPath {
   const FlatLayout& layout_;
   const ShardOptions& options_;
   FlatStates& states_;
-  std::vector<Value> gradients_;  // by parameter: local, or accumulated in place
-  std::map<int, int> missing_;    // by unit: trainable parameters without a gradient yet
-  std::vector<int> summed_;       // flats whose local sums wait for the last micro-batch
-  std::vector<int> bucket_;       // flats that wait for their reduction
+  std::vector<Value> gradients_;                  // by parameter: local, or accumulated in place
+  std::map<int, std::vector<Value>> later_uses_;  // by tied parameter: sums over micro-batches
+  std::map<int, int> missing_;                    // by unit: gradients that are yet to come
+  std::vector<int> summed_;  // flats whose local sums wait for the last micro-batch
+  std::vector<int> bucket_;  // flats that wait for their reduction
   std::int64_t bucket_bytes_ = 0;
   std::vector<int> order_;  // flats as they were reduced
   std::map<int, Value>

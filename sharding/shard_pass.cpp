@@ -24,7 +24,7 @@ class Sharder {
         layout_(layout),
         options_(options),
         states_(out_, layout, options),
-        gradients_(out_, layout, options, states_),
+        gradients_(out_, graph, layout, options, states_),
         mapped_(graph.values.size()) {
     out_.graph().units = graph.units;
     out_.graph().parameters = graph.parameters;
@@ -189,13 +189,16 @@ std::string state_name(const Flat& flat, std::string_view role) {
   return fmt::format("{}/{}", flat.name, role);
 }
 
+bool sums_locally(const ShardOptions& options) {
+  return options.micro_batches > 1 && !options.reduce_each;
+}
+
 bool keeps_whole_gradients(const ShardOptions& options) {
-  return options.zero.stage <= 1 || (options.micro_batches > 1 && !options.reduce_each);
+  return options.zero.stage <= 1 || sums_locally(options);
 }
 
 DType local_gradient_dtype(const ShardOptions& options) {
-  const bool summed_locally = options.micro_batches > 1 && !options.reduce_each;
-  return summed_locally ? DType::f32 : options.precision.reduce;
+  return sums_locally(options) ? DType::f32 : options.precision.reduce;
 }
 
 DType gradient_dtype(const ShardOptions& options) {

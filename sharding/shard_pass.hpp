@@ -30,6 +30,8 @@ std::string state_name(const Flat& flat, std::string_view role);
 DType local_gradient_dtype(const ShardOptions& options);
 /// The type that reduced gradients are kept in.
 DType gradient_dtype(const ShardOptions& options);
+/// True when gradients are summed over the micro-batches before the ranks sum them once.
+bool sums_locally(const ShardOptions& options);
 /// True when every rank keeps whole gradients between backward and update.
 bool keeps_whole_gradients(const ShardOptions& options);
 

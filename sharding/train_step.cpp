@@ -24,6 +24,13 @@
 #include "sharding/train_step_parts.hpp"
 
 namespace ashlar {
+namespace {
+
+void output_gradient(Tracer& tracer, Value parameter, Value gradient) {
+  tracer.output(gradient_name(tracer.graph()[parameter.id()].name), gradient);
+}
+
+}  // namespace
 
 Graph trace_training(const LossModel& model, const ShardOptions& options) {
   Tracer tracer;
@@ -39,10 +46,16 @@ Graph trace_training(const LossModel& model, const ShardOptions& options) {
   }
   const Value cotangent = tracer.input(std::string(kLossCotangent), loss.dtype(), loss.shape());
   const std::vector<DType> dtypes(trainable.size(), local_gradient_dtype(options));
-  const auto gradients = vjp(tracer, {&loss, 1}, {&cotangent, 1}, trainable, dtypes);
-  for (std::size_t i = 0; i < trainable.size(); ++i) {
-    if (gradients[i])
-      tracer.output(gradient_name(tracer.graph()[trainable[i].id()].name), gradients[i]);
+  if (sums_locally(options)) {
+    const auto uses = vjp_by_use(tracer, {&loss, 1}, {&cotangent, 1}, trainable, dtypes);
+    for (std::size_t i = 0; i < trainable.size(); ++i) {
+      for (const Value& use : uses[i]) output_gradient(tracer, trainable[i], use);
+    }
+  } else {
+    const auto gradients = vjp(tracer, {&loss, 1}, {&cotangent, 1}, trainable, dtypes);
+    for (std::size_t i = 0; i < trainable.size(); ++i) {
+      if (gradients[i]) output_gradient(tracer, trainable[i], gradients[i]);
+    }
   }
   return rebuild_in_backward(fuse_cross_entropy(std::move(tracer.graph())));
 }

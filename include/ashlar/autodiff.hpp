@@ -21,4 +21,12 @@ std::vector<Value> vjp(Tracer& tracer, std::span<const Value> outputs,
                        std::span<const Value> cotangents, std::span<const Value> wrt,
                        std::span<const DType> gradient_dtypes = {});
 
+/// The same, with what different runs of a unit contribute to a `wrt` kept apart, last use first:
+/// sums over micro-batches then do not depend on the order of units and micro-batches. `wrt` are
+/// graph inputs.
+std::vector<std::vector<Value>> vjp_by_use(Tracer& tracer, std::span<const Value> outputs,
+                                           std::span<const Value> cotangents,
+                                           std::span<const Value> wrt,
+                                           std::span<const DType> gradient_dtypes = {});
+
 }  // namespace ashlar

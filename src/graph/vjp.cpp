@@ -2,6 +2,9 @@
 // contributions as they come.
 #include <fmt/format.h>
 
+#include <map>
+#include <utility>
+
 #include "ashlar/autodiff.hpp"
 #include "ashlar/error.hpp"
 #include "ashlar/op.hpp"
@@ -39,11 +42,20 @@ class Reverse {
 
   void add(ValueId id, Value cotangent, std::source_location where) {
     if (!cotangent || !depends_[index(id)]) return;
-    Value& sum = cotangents_[index(id)];
+    Value& sum = uses_.contains(id) ? use(id) : cotangents_[index(id)];
     sum = sum ? ashlar::add(sum, cotangent, where) : cotangent;
   }
 
   Value cotangent(ValueId id) const { return cotangents_[index(id)]; }
+
+  /// From now on contributions to `id` from different runs of a unit are not summed.
+  void keep_apart(ValueId id) { uses_[id]; }
+
+  std::vector<Value> uses(ValueId id) const {
+    std::vector<Value> values;
+    for (const auto& [run, value] : uses_.at(id)) values.push_back(value);
+    return values;
+  }
 
   void visit(int node_index) {
     const Node node =
@@ -70,6 +82,7 @@ class Reverse {
       throw InvalidArgument(fmt::format(
           "'{}' is on the path to the gradient but is not differentiable", node.op->name));
     tracer_.set_unit(node.unit);
+    if (node.unit >= 0 && node.unit != std::exchange(run_unit_, node.unit)) ++run_;
     const auto results = node.op->vjp({tracer_,
                                        node.attributes,
                                        inputs,
@@ -85,28 +98,56 @@ class Reverse {
  private:
   static std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
 
+  /// The sum of this run's contributions to a value whose uses are kept apart.
+  Value& use(ValueId id) {
+    auto& all = uses_.at(id);
+    if (all.empty() || all.back().first != run_) all.emplace_back(run_, Value());
+    return all.back().second;
+  }
+
   Tracer& tracer_;
+  int run_unit_ = -1;
+  int run_ = 0;  // counts runs of nodes of one unit
+  std::map<ValueId, std::vector<std::pair<int, Value>>> uses_;
   std::vector<bool> depends_;
   std::vector<Value> cotangents_;
   std::vector<DType> dtypes_;
 };
 
-}  // namespace
-
-std::vector<Value> vjp(Tracer& tracer, std::span<const Value> outputs,
-                       std::span<const Value> cotangents, std::span<const Value> wrt,
-                       std::span<const DType> gradient_dtypes) {
+/// Walks the nodes that exist now, last to first.
+void sweep(Tracer& tracer, Reverse& reverse, std::span<const Value> outputs,
+           std::span<const Value> cotangents) {
   const int nodes = static_cast<int>(tracer.graph().nodes.size());
   const int unit = tracer.current_unit();
-  Reverse reverse(tracer, wrt, gradient_dtypes);
   tracer.set_backward(true);
   for (std::size_t i = 0; i < outputs.size(); ++i)
     reverse.add(outputs[i].id(), cotangents[i], std::source_location::current());
   for (int node = nodes - 1; node >= 0; --node) reverse.visit(node);
   tracer.set_backward(false);
   tracer.set_unit(unit);
+}
+
+}  // namespace
+
+std::vector<Value> vjp(Tracer& tracer, std::span<const Value> outputs,
+                       std::span<const Value> cotangents, std::span<const Value> wrt,
+                       std::span<const DType> gradient_dtypes) {
+  Reverse reverse(tracer, wrt, gradient_dtypes);
+  sweep(tracer, reverse, outputs, cotangents);
   std::vector<Value> gradients;
   for (const Value& value : wrt) gradients.push_back(reverse.cotangent(value.id()));
+  return gradients;
+}
+
+std::vector<std::vector<Value>> vjp_by_use(Tracer& tracer, std::span<const Value> outputs,
+                                           std::span<const Value> cotangents,
+                                           std::span<const Value> wrt,
+                                           std::span<const DType> gradient_dtypes) {
+  Reverse reverse(tracer, wrt, gradient_dtypes);
+  for (const Value& value : wrt) reverse.keep_apart(value.id());
+  sweep(tracer, reverse, outputs, cotangents);
+  std::vector<std::vector<Value>> gradients;
+  for (const Value& value : wrt) gradients.push_back(reverse.uses(value.id()));
   return gradients;
 }
 
