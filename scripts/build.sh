@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/build.sh [release|dev|asan|tsan] [target...]
+# scripts/build.sh [release|dev|asan|tsan|cuda] [target...]
 # Installs what is missing of scripts/apt-packages.txt, configures, and builds into build/<preset>. Says nothing when there
 # is nothing to do.
 set -euo pipefail
@@ -8,9 +8,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 preset=${1:-release}
 targets=("${@:2}")
 case $preset in
-  release | dev | asan | tsan) ;;
+  release | dev | asan | tsan | cuda) ;;
   *)
-    echo "build.sh: no preset '$preset'; choose release, dev, asan or tsan" >&2
+    echo "build.sh: no preset '$preset'; choose release, dev, asan, tsan or cuda" >&2
     exit 2
     ;;
 esac

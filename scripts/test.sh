@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/test.sh [release|dev|asan|tsan] [ctest arguments...]
+# scripts/test.sh [release|dev|asan|tsan|cuda] [ctest arguments...]
 # Builds everything and runs every test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
