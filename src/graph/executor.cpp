@@ -29,7 +29,8 @@ Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
       pool_(pool),
       work_(program.graph.nodes.size()),
       uses_(program.storage.buffers.size()),
-      live_(program.storage.buffers.size()) {
+      live_(program.storage.buffers.size()),
+      carried_(program.storage.buffers.size()) {
 #ifdef NDEBUG
   poison = false;
 #else
@@ -52,20 +53,38 @@ Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
     if (node.op->view == nullptr) {
       for (const ValueId id : node.outputs) touch(id);
     }
-    for (const auto& [buffer, offset] : program.placed) {
-      if (buffer.last == i + 1)
-        bound.dying.emplace_back(bases[buffer.window ? 3 : 2] + offset, buffer.bytes);
-    }
     bound.values = node.inputs;
     bound.values.insert(bound.values.end(), node.outputs.begin(), node.outputs.end());
     bound_.push_back(std::move(bound));
   }
+  find_carried();
+  for (const auto& [buffer, offset] : program.placed) {
+    if (buffer.last <= buffer.first || buffer.last > static_cast<int>(bound_.size())) continue;
+    const bool carried = buffer.first < program.body_first && buffer.last >= program.body_last;
+    bound_[index(buffer.last - 1)].dying.push_back(
+        {bases[buffer.window ? 3 : 2] + offset, buffer.bytes, carried});
+  }
 }
 
-Executor::~Executor() {
-  for (std::size_t b = 0; b < live_.size(); ++b) {
-    if (live_[b] && apart_ != nullptr) release(static_cast<int>(b));
+/// What the prologue makes for later is read by every micro-batch.
+void Executor::find_carried() {
+  std::vector<bool> made(carried_.size());
+  for (int i = 0; i < static_cast<int>(bound_.size()); ++i) {
+    for (const int buffer : bound_[index(i)].touched) {
+      if (i < program_.body_first) {
+        made[index(buffer)] = true;
+      } else if (made[index(buffer)]) {
+        carried_[index(buffer)] = true;
+      }
+    }
   }
+}
+
+Executor::~Executor() { release_all(); }
+
+void Executor::allocate_apart(MemoryResource* resource) {
+  release_all();
+  apart_ = resource;
 }
 
 TensorView Executor::bind(const Operand& operand) const {
@@ -113,9 +132,9 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
   context.communicator = &communicator_;
   context.pool = &pool_;
   times_ = {};
+  release_all();
   in_use_ = peak_ = at_peak_ = {};
   peak_load_ = padding_ = padding_at_peak_ = 0;
-  std::fill(live_.begin(), live_.end(), false);
   const int end = static_cast<int>(program_.steps.size());
   count_uses(0, end);
   run_section(0, program_.body_first, context);
@@ -130,6 +149,9 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
     run_section(program_.body_first, program_.body_last, context);
   }
   --context.micro_batch;
+  for (std::size_t b = 0; b < carried_.size(); ++b) {
+    if (carried_[b]) end_use(static_cast<int>(b));  // the hold of count_uses
+  }
   run_section(program_.body_last, end, context);
   return times_;
 }
@@ -179,8 +201,11 @@ void Executor::execute(int i, const RunContext& context) {
     on_event({step.kind, step.node, context.micro_batch});
   end_use(i, bound);
   if (!poison) return;
-  for (const auto& [bytes, count] : bound.dying)
-    std::memset(bytes, 0xff, static_cast<std::size_t>(count));
+  const bool again = context.micro_batch + 1 < context.micro_batches;
+  for (const Dying& dying : bound.dying) {
+    if (dying.carried && again) continue;
+    std::memset(dying.data, 0xff, static_cast<std::size_t>(dying.bytes));
+  }
 }
 
 void Executor::count_uses(int first, int last) {
@@ -190,8 +215,12 @@ void Executor::count_uses(int first, int last) {
   for (int i = first; i < last; ++i) {
     for (const int buffer : bound_[index(i)].touched) {
       ++uses_[index(buffer)];
-      if (live_[index(buffer)]) release(buffer);  // what an earlier micro-batch left for the update
+      // What an earlier micro-batch left for the update.
+      if (live_[index(buffer)] && !carried_[index(buffer)]) release(buffer);
     }
+  }
+  for (std::size_t b = 0; b < carried_.size(); ++b) {
+    if (carried_[b]) ++uses_[b];  // held until the last micro-batch is done
   }
   for (const auto& [name, id] : program_.graph.outputs) {
     ++uses_[index(program_.storage.places[index(id)].buffer)];
@@ -234,9 +263,11 @@ void Executor::end_use(int i, const Bound& bound) {
   if (apart_ != nullptr && bound.workspace_bytes > 0) {
     apart_->deallocate(bound.workspace, bound.workspace_bytes, Category::workspace);
   }
-  for (const int buffer : bound.touched) {
-    if (--uses_[index(buffer)] == 0 && live_[index(buffer)]) release(buffer);
-  }
+  for (const int buffer : bound.touched) end_use(buffer);
+}
+
+void Executor::end_use(int buffer) {
+  if (--uses_[index(buffer)] == 0 && live_[index(buffer)]) release(buffer);
 }
 
 void Executor::release(int buffer) {
@@ -245,6 +276,12 @@ void Executor::release(int buffer) {
   in_use_[static_cast<std::size_t>(info.category)] -= info.bytes;
   padding_ -= align_up(info.bytes) - info.bytes;
   if (apart_ != nullptr) apart_->deallocate(apart_data_[index(buffer)], info.bytes, info.category);
+}
+
+void Executor::release_all() {
+  for (std::size_t b = 0; b < live_.size(); ++b) {
+    if (live_[b]) release(static_cast<int>(b));
+  }
 }
 
 TensorView Executor::apart_view(ValueId id, TensorView view) const {

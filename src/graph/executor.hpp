@@ -62,30 +62,38 @@ class Executor {
   std::function<void(const ExecutorEvent&)> on_event;
   /// Allocates every transient and workspace apart, at its first use, and frees it after its last:
   /// the measurement that plans are checked against. Null (the default) uses the arenas.
-  void allocate_apart(MemoryResource* resource) { apart_ = resource; }
+  void allocate_apart(MemoryResource* resource);
   /// Fill transients with NaN patterns at their planned end (default in debug builds).
   bool poison;
 
  private:
+  struct Dying {
+    std::byte* data;
+    std::int64_t bytes;
+    bool carried;  // from the prologue through the body: dies in its last run
+  };
   struct Bound {
     std::vector<TensorView> inputs, outputs;
     std::vector<ValueId> values;  // of the inputs, then the outputs
     std::vector<int> touched;     // storage buffers, once per operand
     std::byte* workspace = nullptr;
     std::int64_t workspace_bytes = 0;
-    std::vector<std::pair<std::byte*, std::int64_t>> dying;
+    std::vector<Dying> dying;
   };
 
   RunTimes run_all(RunContext context, const std::function<void(std::int64_t)>& load);
   void settle(const char* reason) noexcept;
   TensorView bind(const Operand& operand) const;
+  void find_carried();
   void run_section(int first, int last, RunContext& context);
   void execute(int i, const RunContext& context);
   void count_uses(int first, int last);
   void begin_use(int buffer);
   void begin_use(Bound& bound);
   void end_use(int i, const Bound& bound);
+  void end_use(int buffer);
   void release(int buffer);
+  void release_all();
   TensorView apart_view(ValueId id, TensorView view) const;
   void bind_apart(Bound& bound);
 
@@ -93,10 +101,11 @@ class Executor {
   PerSpace<std::byte*> bases_;
   Communicator& communicator_;
   ThreadPool& pool_;
-  std::vector<Bound> bound_;  // by step
-  std::vector<Work> work_;    // by node
-  std::vector<int> uses_;     // by storage buffer: touches left
-  std::vector<bool> live_;    // by storage buffer
+  std::vector<Bound> bound_;   // by step
+  std::vector<Work> work_;     // by node
+  std::vector<int> uses_;      // by storage buffer: touches left
+  std::vector<bool> live_;     // by storage buffer
+  std::vector<bool> carried_;  // by storage buffer: made in the prologue for later
   PerCategory<std::int64_t> in_use_{}, peak_{}, at_peak_{};
   std::int64_t peak_load_ = 0;
   std::int64_t padding_ = 0, padding_at_peak_ = 0;

@@ -126,6 +126,7 @@ class Resolver {
         continue;
       const int other = at(in).buffer;
       if (other == mine.buffer || collective_[index(other)] || shared(node, in)) continue;
+      if (repeats(node, other)) continue;
       if (buffer(other).last != position_[index(graph_[out].producer)] + 1) continue;
       if (buffer(mine.buffer).root != out) {
         merge(other, mine.buffer, mine.offset);
@@ -137,6 +138,13 @@ class Resolver {
       }
       return;
     }
+  }
+
+  /// True when the next micro-batch reads the buffer again: the prologue made it.
+  bool repeats(const Node& node, int b) {
+    if (node.section != Section::body || buffer(b).first < 0) return false;
+    const int maker = instructions_[index(buffer(b).first)].node;
+    return graph_.nodes[index(maker)].section == Section::prologue;
   }
 
   /// True when another input lies in the same bytes, as the value itself or as a view of it.
