@@ -13,4 +13,4 @@ if [[ ${#files[@]} -eq 0 ]]; then
   mapfile -t files < <(git ls-files 'src/*.cpp' 'optimizers/*.cpp' 'sharding/*.cpp' 'examples/*.cpp')
 fi
 printf '%s\0' "${files[@]}" |
-  xargs -0 -n 1 -P "$(nproc)" "$tidy" -p build/release --quiet --extra-arg=-Wno-unknown-warning-option
+  xargs -0 -n 1 -P "$(nproc)" "$tidy" -p build/release --quiet --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-deprecated-declarations
