@@ -32,6 +32,8 @@ class StreamRef {
 
   Device device() const { return {}; }
   bool is_inline() const { return state_ == nullptr; }
+  /// Tells streams apart while they live; null for the inline stream.
+  const void* id() const { return state_; }
   /// Runs `work` after everything enqueued before it. An exception it throws reaches the next
   /// synchronize().
   void enqueue(std::function<void()> work) const;

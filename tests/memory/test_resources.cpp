@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ashlar/buffer.hpp"
+#include "ashlar/caching_resource.hpp"
 #include "ashlar/error.hpp"
 
 using namespace ashlar;
@@ -43,6 +44,17 @@ void on_every_resource(const std::function<void(MemoryResource&)>& body) {
     body(statistics);
     for (const std::int64_t live : statistics.live()) CHECK(live == 0);
     CHECK(arena.used() == 0);
+  }
+  for (const bool expandable : {true, false}) {
+    SUBCASE(expandable ? "caching, expandable" : "caching, segments") {
+      const std::unique_ptr<PageSource> pages = host_pages();
+      CachingOptions options;
+      options.expandable = expandable;
+      options.limit_bytes = 128 * kMiB;
+      CachingResource caching(*pages, options);
+      body(caching);
+      CHECK(caching.statistics().live_bytes == 0);
+    }
   }
 }
 
