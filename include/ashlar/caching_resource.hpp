@@ -55,7 +55,7 @@ struct CachingOptions {
   std::int64_t limit_bytes = INT64_MAX;
   /// While pages stay below (1 + slack) x the peak of live bytes the cache grows; above it, it
   /// first moves pages that are free elsewhere (expandable only).
-  double slack = 0.02;
+  double slack = 0.01;
   /// Memory freed on one stream and still in use there may serve another stream, which is then
   /// ordered after it on the device. Off: the cache grows instead, as far as it may.
   bool order_streams = true;

@@ -12,11 +12,12 @@ bool CachingHeap::available(const Block* block, const Request& request, bool may
   return block->is(BlockState::unmapped) || may_order || streams_.usable(*block, request.stream);
 }
 
-/// The window with the fewest pages to map, then the least memory of other streams, then the least
-/// waste, then the lowest address of the earliest range.
+/// The window with the fewest pages to map, then the least memory of other streams; then, where
+/// pages are mapped anyway, the one that joins the most free memory to them, else the tightest.
 CachingHeap::Window CachingHeap::find_window(const Request& request, bool may_order) const {
   const auto cost = [&](const Window& w) {
-    return std::tuple(w.map_bytes, w.foreign_bytes, w.end - w.begin);
+    const std::int64_t bytes = w.end - w.begin;
+    return std::tuple(w.map_bytes, w.foreign_bytes, w.map_bytes > 0 ? -bytes : bytes);
   };
   Window best;
   for (const Range& range : ranges_) {
@@ -45,7 +46,6 @@ CachingHeap::Window CachingHeap::window_from(Block* first, const Request& reques
     if (total < request.bytes) continue;
 
     std::int64_t excess = (total - request.bytes) / page_ * page_;
-    if (excess >= first->bytes && block != first) return {};  // a later window is better
     window.first = first;
     window.last = block;
     window.begin = first->begin;
@@ -56,7 +56,8 @@ CachingHeap::Window CachingHeap::window_from(Block* first, const Request& reques
       window.map_bytes -= left_out;
       excess -= left_out;
     }
-    if (first->is(BlockState::unmapped) && block != first) {
+    if (block != first && excess >= first->bytes) return {};  // a later window is better
+    if (block != first && first->is(BlockState::unmapped)) {
       window.begin += excess;
       window.map_bytes -= excess;
     }
