@@ -99,7 +99,7 @@ Host survey(Communicator& communicator) {
 
 struct TrainStep::Implementation {
   Implementation(Communicator& ranks, const LossModel& model, const TrainConfig& settings,
-                 const std::vector<ForwardModel>& forwards)
+                 const std::vector<ForwardModel>& forwards, const Hooks& hooks)
       : communicator(ranks),
         config(settings),
         options(shard_options(settings)),
@@ -116,8 +116,10 @@ struct TrainStep::Implementation {
       forward(tracer);
       programs.push_back(compile(shard(tracer.graph(), layout, once), order, backend, states));
     }
+    if (hooks.compiled) hooks.compiled(programs[0]);
     agree();
     allocate();
+    if (hooks.bound) hooks.bound(*executors[0]);
     initialize_parameters();
   }
 
@@ -176,7 +178,7 @@ struct TrainStep::Implementation {
       const bool window = space == Space::state_window || space == Space::transient_window;
       try {
         arenas[s] =
-            Buffer(window ? communicator.window() : host_memory(), bytes[s], Category::activation);
+            Buffer(window ? communicator.window() : *config.memory, bytes[s], Category::activation);
       } catch (const OutOfMemory& error) {
         refuse(error.what());
       }
@@ -255,7 +257,11 @@ struct TrainStep::Implementation {
 
 TrainStep::TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
                      const std::vector<ForwardModel>& forwards)
-    : implementation_(std::make_unique<Implementation>(communicator, model, config, forwards)) {}
+    : TrainStep(communicator, model, config, forwards, {}) {}
+TrainStep::TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
+                     const std::vector<ForwardModel>& forwards, const Hooks& hooks)
+    : implementation_(
+          std::make_unique<Implementation>(communicator, model, config, forwards, hooks)) {}
 TrainStep::~TrainStep() = default;
 TrainStep::TrainStep(TrainStep&&) noexcept = default;
 

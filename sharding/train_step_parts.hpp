@@ -1,7 +1,11 @@
-// The first passes of TrainStep on their own, for tests, reports and tools.
+// The first passes of TrainStep on their own, and a look into the others, for tests, reports and
+// tools.
 #pragma once
 
+#include <functional>
+
 #include "ashlar/train_step.hpp"
+#include "graph/executor.hpp"
 #include "sharding/shard_pass.hpp"
 
 namespace ashlar {
@@ -11,5 +15,11 @@ Graph trace_training(const LossModel& model, const ShardOptions& options);
 
 /// TrainConfig's view of the shard pass, `automatic` resolved.
 ShardOptions shard_options(const TrainConfig& config);
+
+/// Called on every rank while a TrainStep is made; each may be empty.
+struct TrainStep::Hooks {
+  std::function<void(Program&)> compiled;  // the step's, before the ranks compare it
+  std::function<void(Executor&)> bound;    // the step's, before its first run
+};
 
 }  // namespace ashlar

@@ -31,6 +31,8 @@ struct TrainConfig {
   std::int64_t samples = 1;  // per rank and micro-batch: the first axis of the data inputs
   int threads = 1;           // of this rank
   bool poison = false;       // fill dead transients with NaN patterns (always on in debug builds)
+  /// Of all that peers do not read (that comes from the communicator's window); outlives the step.
+  MemoryResource* memory = &host_memory();
 };
 
 /// Data inputs by name, this rank's: the loader writes them.
@@ -78,6 +80,11 @@ class TrainStep {
   /// holders.
   TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
             const std::vector<ForwardModel>& forwards = {});
+  /// The same with the step's parts shown as they are made, for tests and tools
+  /// (sharding/train_step_parts.hpp).
+  struct Hooks;
+  TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
+            const std::vector<ForwardModel>& forwards, const Hooks& hooks);
   ~TrainStep();
   TrainStep(TrainStep&&) noexcept;
 

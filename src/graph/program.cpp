@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "ashlar/error.hpp"
 
@@ -87,10 +88,21 @@ PeakBytes planned_peak(const Program& program, const StateLayout& states) {
 }
 
 void detect_races(const Program& program, int ranks) {
+  const auto node_of = [&](int n) -> const Node& {
+    return program.graph.nodes[static_cast<std::size_t>(n)];
+  };
   for (int rank = 0; rank < ranks; ++rank) {
     std::vector<std::pair<int, std::vector<Access>>> flying;
+    const auto require_landed = [&] {
+      if (flying.empty()) return;
+      const int other = flying.front().first;
+      throw Error(fmt::format("race on rank {}: nothing waits for node {} ({}) in its section",
+                              rank, other, node_of(other).op->name));
+    };
+    Section section = Section::prologue;
     for (const Step& step : program.steps) {
-      const Node& node = program.graph.nodes[static_cast<std::size_t>(step.node)];
+      const Node& node = node_of(step.node);
+      if (node.section != std::exchange(section, node.section)) require_landed();
       if (step.kind == Instruction::Kind::wait) {
         std::erase_if(flying, [&](const auto& entry) { return entry.first == step.node; });
         continue;
@@ -101,12 +113,12 @@ void detect_races(const Program& program, int ranks) {
         if (step.kind == Instruction::Kind::run && conflict(mine, theirs)) {
           throw Error(fmt::format(
               "race on rank {}: node {} ({}) touches bytes of node {} ({}) while that is in flight",
-              rank, step.node, node.op->name, other,
-              program.graph.nodes[static_cast<std::size_t>(other)].op->name));
+              rank, step.node, node.op->name, other, node_of(other).op->name));
         }
       }
       if (step.kind == Instruction::Kind::start) flying.emplace_back(step.node, std::move(mine));
     }
+    require_landed();
   }
 }
 

@@ -95,7 +95,8 @@ Program compile(Graph graph, const ScheduleOptions& options, const Backend& back
 PeakBytes planned_peak(const Program& program, const StateLayout& states);
 
 /// Throws naming two instructions that touch the same bytes, one of them writing, without being
-/// ordered: a collective is in flight from its start to its wait.
+/// ordered: a collective is in flight from its start to its wait. Also where a section ends with a
+/// collective in flight.
 void detect_races(const Program& program, int ranks);
 
 /// One line per instruction with kind, op, types and byte ranges: what ranks compare before the
