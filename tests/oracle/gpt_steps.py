@@ -2,7 +2,7 @@
 """Loss, gradients and five AdamW steps of a two-layer GPT, computed by PyTorch in float64.
 
     pip install torch numpy safetensors
-    python tests/oracle/gpt_steps.py        # rewrites tests/oracle/data/gpt_steps.{safetensors,json}
+    python tests/oracle/gpt_steps.py        # rewrites tests/oracle/data/gpt_steps{,_bf16}.safetensors and gpt_steps.json
 
 The model is GPT-2 written out by hand: Hugging Face names without `transformer.`, weights of products [in, out] (y = x W + b),
 gelu in the tanh form, layer norm with epsilon 1e-5, the head tied to the token embedding, loss = mean cross-entropy over
@@ -16,7 +16,14 @@ all B*T tokens. gpt_steps.safetensors holds
     step5.NAME                  f32, after five AdamW steps on the same batch, from float64
     step5_clipped.NAME          the same with gradients clipped to a global norm of `clip`
 
-and gpt_steps.json the configuration, `loss`, `loss_bf16`, `loss_of_bf16`, and per variant ("adamw", "adamw_clipped") a list of five
+gpt_steps_bf16.safetensors, five AdamW steps of mixed precision on the same batch: parameters are the float32 masters
+rounded to bfloat16, the arithmetic between them and the gradients is float64, gradients are rounded once to bfloat16,
+AdamW updates the masters in float32:
+
+    change.NAME                 bf16, master after step 5 minus initial
+    change_clipped.NAME         the same with clipping
+
+and gpt_steps.json the configuration, `loss`, `loss_bf16`, `loss_of_bf16`, and per variant ("adamw", "adamw_clipped", "adamw_bf16", "adamw_bf16_clipped") a list of five
 {loss (before the update), grad_norm (before clipping), norm: {NAME: 2-norm of the weights after the update},
 change: {NAME: 2-norm of their difference to the initial ones}}; `float32_error` is the largest relative difference in
 norm between PyTorch's own float32 and float64, a floor for any tolerance (`bf16_error` the same over all gradients
@@ -95,11 +102,15 @@ def gradients(weights, tokens, targets, dtype):
     return loss.item(), {name: value.grad for name, value in w.items()}
 
 
-def train(weights, tokens, targets, dtype, clip):
-    w = leaves(weights, dtype)
-    optimizer = torch.optim.AdamW(
+def adamw(w):
+    return torch.optim.AdamW(
         [{"params": [v for v in w.values() if v.dim() >= 2], "weight_decay": DECAY},
          {"params": [v for v in w.values() if v.dim() < 2], "weight_decay": 0.0}], **ADAMW)
+
+
+def train(weights, tokens, targets, dtype, clip):
+    w = leaves(weights, dtype)
+    optimizer = adamw(w)
     log = []
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -111,6 +122,20 @@ def train(weights, tokens, targets, dtype, clip):
                         norm={k: v.detach().norm().item() for k, v in w.items()},
                         change={k: (v.detach() - weights[k]).norm().item() for k, v in w.items()}))
     return log, {name: value.detach() for name, value in w.items()}
+
+
+def train_bf16(weights, tokens, targets, clip):
+    masters = leaves(weights, torch.float32)
+    optimizer = adamw(masters)
+    log = []
+    for _ in range(STEPS):
+        loss, gradient = gradients({k: v.detach().bfloat16() for k, v in masters.items()}, tokens, targets, torch.float64)
+        for name, master in masters.items():
+            master.grad = gradient[name].bfloat16().float()
+        norm = torch.nn.utils.clip_grad_norm_(masters.values(), clip if clip else math.inf)
+        optimizer.step()
+        log.append(dict(loss=loss, grad_norm=norm.item()))
+    return log, {k: v.detach() - weights[k] for k, v in masters.items()}
 
 
 def conditioned(name, value):
@@ -145,6 +170,8 @@ def main():
     plain, step5 = train(weights, tokens, targets, torch.float64, None)
     _, step5_32 = train(weights, tokens, targets, torch.float32, None)
     clipped, step5_clipped = train(weights, tokens, targets, torch.float64, CLIP)
+    mixed, change = train_bf16(weights, tokens, targets, None)
+    mixed_clipped, change_clipped = train_bf16(weights, tokens, targets, CLIP)
     assert plain[0]["grad_norm"] > 1.2 * CLIP, "the clipped variant must clip"
 
     tensors = {"tokens": tokens.int(), "targets": targets.int()}
@@ -155,11 +182,15 @@ def main():
         tensors |= {f"{prefix}.{name}": value.to(dtype).contiguous() for name, value in values.items()}
     DATA.mkdir(exist_ok=True)
     save_file(tensors, DATA / "gpt_steps.safetensors")
+    save_file({f"{prefix}.{name}": value.bfloat16().contiguous() for prefix, values in
+               (("change", change), ("change_clipped", change_clipped)) for name, value in values.items()},
+              DATA / "gpt_steps_bf16.safetensors")
     record = dict(config=CONFIG, batch=BATCH, adamw=dict(ADAMW, weight_decay=DECAY, clip=CLIP),
                   loss=loss, loss_bf16=loss16, loss_of_bf16=loss_of_bf16, torch=torch.__version__,
                   float32_error=dict(gradient=relative(gradient32, gradient), step5=relative(step5_32, step5)),
                   bf16_error=dict(float64=relative_together(gradient16, gradient),
-                                  of_bf16=relative_together(gradient16, gradient_of_bf16)), variants=dict(adamw=plain, adamw_clipped=clipped))
+                                  of_bf16=relative_together(gradient16, gradient_of_bf16)), variants=dict(adamw=plain, adamw_clipped=clipped,
+                                adamw_bf16=mixed, adamw_bf16_clipped=mixed_clipped))
     with open(DATA / "gpt_steps.json", "w") as file:
         json.dump(record, file, indent=1)
         file.write("\n")
