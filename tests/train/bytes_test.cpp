@@ -18,8 +18,10 @@ struct Case {
   bool each;
   DType dtype, wire;
   bool reshard;
+  bool freeze = false;
 };
 
+/// @param padded trainable elements
 std::int64_t expected_gradient(const Case& c, std::int64_t padded) {
   const std::int64_t g = c.dtype == DType::f32 || c.k > 1 ? 4 : 2;
   const bool shard = c.stage >= 2 && (c.k == 1 || c.each);
@@ -49,7 +51,7 @@ void check(const Case& c) {
     config.precision = {c.dtype, c.wire};
     config.samples = kBatch;
     TrainStep train(
-        world, [&](Tracer& t) { return tiny_model(t, kWidth, c.dtype, false); }, config);
+        world, [&](Tracer& t) { return tiny_model(t, kWidth, c.dtype, c.freeze); }, config);
     const SentBytes before = world.sent_bytes();
     const auto result = train.step([](std::int64_t, const Batch& batch) {
       for (float& x : batch.at("x").span<float>()) x = 0.5F;
@@ -63,14 +65,16 @@ void check(const Case& c) {
     CAPTURE(c.stage);
     CAPTURE(c.k);
     CAPTURE(c.each);
-    const std::int64_t padded = train.layout().padded();
+    CAPTURE(c.freeze);
+    const std::int64_t padded = train.layout().padded(), trainable = train.layout().padded(true);
+    CHECK((trainable < padded) == c.freeze);
     const std::int64_t p = size_of(c.dtype), s = c.dtype == DType::f32 ? 8 : 12;
     const auto bytes = train.state_bytes();
     CHECK(bytes[static_cast<std::size_t>(Category::parameter)] ==
           p * padded / (c.stage == 3 ? c.ranks : 1));
-    CHECK(bytes[static_cast<std::size_t>(Category::gradient)] == expected_gradient(c, padded));
+    CHECK(bytes[static_cast<std::size_t>(Category::gradient)] == expected_gradient(c, trainable));
     CHECK(bytes[static_cast<std::size_t>(Category::optimizer_state)] ==
-          s * padded / (c.stage >= 1 ? c.ranks : 1));
+          s * trainable / (c.stage >= 1 ? c.ranks : 1));
     const auto [gathered, reduced] = expected_traffic(c, train.layout());
     const double share = static_cast<double>(c.ranks - 1) / c.ranks;
     const auto measured = [&](Traffic kind) {
@@ -88,16 +92,18 @@ void check(const Case& c) {
 }  // namespace
 
 TEST_CASE(
-    "bytes: model state and traffic are the formulas', worlds 1 to 8, every stage, K and "
-    "reduction") {
+    "bytes: model state and traffic are the formulas', worlds 1 to 8, every stage, K, reduction, "
+    "frozen or not") {
   for (int ranks = 1; ranks <= 8; ++ranks) {
     for (int stage = 0; stage <= 3; ++stage) {
-      check({ranks, stage, 1, true, DType::f32, DType::f32, true});
-      check({ranks, stage, 1, true, DType::bf16, DType::bf16, true});
-      check({ranks, stage, 3, true, DType::f32, DType::f32, true});
-      check({ranks, stage, 3, false, DType::bf16, DType::bf16, true});
-      check({ranks, stage, 2, true, DType::bf16, DType::f32, false});
-      check({ranks, stage, 2, false, DType::f32, DType::f32, false});
+      for (const bool freeze : {false, true}) {
+        check({ranks, stage, 1, true, DType::f32, DType::f32, true, freeze});
+        check({ranks, stage, 1, true, DType::bf16, DType::bf16, true, freeze});
+        check({ranks, stage, 3, true, DType::f32, DType::f32, true, freeze});
+        check({ranks, stage, 3, false, DType::bf16, DType::bf16, true, freeze});
+        check({ranks, stage, 2, true, DType::bf16, DType::f32, false, freeze});
+        check({ranks, stage, 2, false, DType::f32, DType::f32, false, freeze});
+      }
     }
   }
 }

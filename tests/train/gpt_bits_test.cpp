@@ -101,12 +101,16 @@ void load(const Batch& batch, std::int64_t step, std::int64_t micro_batch, std::
   }
 }
 
+/// The plan's prediction, and what the run counted by references alone.
 void check_plan(const MemoryUse& measured, const MemoryUse& planned) {
   CHECK(measured.total == planned.total);
   CHECK(measured.peak == planned.peak);
-  std::int64_t sum = measured.fragmentation + measured.padding;
-  for (const std::int64_t bytes : measured.at_peak) sum += bytes;
-  CHECK(sum == measured.total);
+  CHECK(measured.at_peak == planned.at_peak);
+  CHECK(measured.padding == planned.padding);
+  CHECK(measured.fragmentation == planned.fragmentation);
+  CHECK(measured.padding >= 0);
+  CHECK(measured.fragmentation >= 0);
+  for (std::size_t c = 0; c < kCategories; ++c) CHECK(measured.peak[c] >= measured.at_peak[c]);
 }
 
 /// The losses of all steps, as every rank has them.
