@@ -55,8 +55,8 @@ class MemoryResource {
 /// stateless.
 MemoryResource& host_memory();
 
-/// Bytes that the system says can be taken without swapping (/proc/meminfo); a very large number
-/// where it does not say.
+/// Bytes that the system says can be taken without swapping: /proc/meminfo's, or what the control
+/// groups of this process leave when that is less; a very large number where neither says.
 std::int64_t available_host_bytes();
 
 /// Serves from one block taken upstream at construction, front to back; freeing the last allocation

@@ -3,11 +3,9 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <limits>
-#include <string>
 
 #include "ashlar/memory_resource.hpp"
+#include "memory/control_group.hpp"
 #include "memory/out_of_memory.hpp"
 
 namespace ashlar {
@@ -71,16 +69,7 @@ class HostMemory final : public MemoryResource {
 
 }  // namespace
 
-std::int64_t available_host_bytes() {
-  std::ifstream info("/proc/meminfo");
-  std::string key;
-  std::int64_t kibibytes = 0;
-  while (info >> key >> kibibytes) {
-    if (key == "MemAvailable:") return kibibytes * 1024;
-    info.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
-  }
-  return std::numeric_limits<std::int64_t>::max();
-}
+std::int64_t available_host_bytes() { return detail::available_bytes("/"); }
 
 MemoryResource& host_memory() {
   static HostMemory memory;
