@@ -89,6 +89,8 @@ class Communicator {
   virtual int size() const = 0;
   /// "self", "threads", "mpi".
   virtual std::string_view name() const = 0;
+  /// Whether `rank` runs on this rank's node and can see its processes. Ranks that are threads do.
+  virtual bool same_node(int rank) const = 0;
 
   /// recv (size() x send) = every rank's send, in rank order. In place when send is recv's own
   /// part.

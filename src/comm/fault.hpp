@@ -31,6 +31,7 @@ class FaultCommunicator final : public Communicator {
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   std::string_view name() const override { return inner_.name(); }
+  bool same_node(int rank) const override { return inner_.same_node(rank); }
   Work all_gather(std::span<const Transfer> flats, std::string_view label,
                   StreamRef stream) override {
     return inner_.all_gather(flats, label, before(stream));

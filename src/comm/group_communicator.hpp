@@ -26,6 +26,7 @@ class GroupCommunicator final : public Communicator {
   int rank() const override { return transport_->rank(); }
   int size() const override { return transport_->size(); }
   std::string_view name() const override { return transport_->name(); }
+  bool same_node(int rank) const override { return transport_->same_node(rank); }
 
   Work all_gather(std::span<const Transfer> flats, std::string_view label,
                   StreamRef stream) override;

@@ -28,7 +28,7 @@ MpiTransport::MpiTransport(int rank, MpiGroup group)
     peer.heard = Clock::now();
     if (r == rank) continue;
     group_.recv(&peer.notice, sizeof(Notice), r, MpiTag::control, peer.notice_request);
-    if (!group_.session().processes().same_node(group_.member(r))) several_nodes_ = true;
+    if (!same_node(r)) several_nodes_ = true;
   }
 }
 

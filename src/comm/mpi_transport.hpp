@@ -20,6 +20,9 @@ class MpiTransport final : public Transport {
   ~MpiTransport() override;
 
   std::string_view name() const override { return "mpi"; }
+  bool same_node(int rank) const override {
+    return group_.session().processes().same_node(group_.member(rank));
+  }
   void run(Operation& operation, Waiter& waiter) override;
   bool advance(Operation& operation) override;
   Doorbell& bell() override { return bell_; }

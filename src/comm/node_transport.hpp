@@ -49,6 +49,7 @@ class NodeTransport final : public Transport {
   NodeTransport(int rank, int size, std::unique_ptr<AddressSpace> space);
 
   std::string_view name() const override { return space_->name(); }
+  bool same_node(int) const override { return true; }
   void run(Operation& operation, Waiter& waiter) override;
   bool advance(Operation& operation) override { return space_->advance(operation); }
   Doorbell& bell() override { return board_.slot(rank()).bell; }

@@ -30,6 +30,7 @@ class Transport {
   int rank() const { return rank_; }
   int size() const { return size_; }
   virtual std::string_view name() const = 0;
+  virtual bool same_node(int rank) const = 0;
 
   /// Runs one collective to its end. @throws CommunicationError.
   virtual void run(Operation& operation, Waiter& waiter) = 0;

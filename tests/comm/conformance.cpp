@@ -225,6 +225,8 @@ void check_split(Communicator& communicator) {
   const int members = (size + 1 - color) / 2;
   REQUIRE(group->size() == members);
   CHECK(group->rank() == members - 1 - rank / 2);
+  for (int r = 0; r < size; ++r) CHECK(communicator.same_node(r));  // as tests are started
+  for (int r = 0; r < members; ++r) CHECK(group->same_node(r));
   std::int64_t sum = 1 + rank;
   group->all_reduce({&sum, DType::i64, {1}}, "half").wait();
   std::int64_t expected = 0;
