@@ -11,15 +11,22 @@ bool CachingHeap::make_room(std::int64_t bytes, const Request& request, const Wi
   const auto over = [&](std::int64_t ceiling) {
     return statistics_.reserved_bytes - std::max<std::int64_t>(ceiling - bytes, 0);
   };
+  if (options_.expandable) {
+    const std::int64_t excess = over(soft_ceiling(request));
+    if (excess > 0) moved_ += collect(excess, keep);
+  }
+  if (over(options_.limit_bytes) > 0) collect(over(options_.limit_bytes), keep);
+  return bytes <= options_.limit_bytes && over(options_.limit_bytes) <= 0;
+}
+
+/// Above it pages move before more are taken. What moved lifts it, so that a program that repeats
+/// itself stops moving.
+std::int64_t CachingHeap::soft_ceiling(const Request& request) const {
   const std::int64_t peak =
       std::max(statistics_.peak_live_bytes, statistics_.live_bytes + request.bytes);
-  const double soft = static_cast<double>(peak) * (1 + options_.slack);
-  const std::int64_t ceiling =
-      soft < 0x1p62 ? static_cast<std::int64_t>(soft) + 4 * page_ : INT64_MAX;
-  const std::int64_t wanted =
-      over(options_.expandable ? std::min(ceiling, options_.limit_bytes) : options_.limit_bytes);
-  if (wanted > 0) collect(wanted, keep);
-  return bytes <= options_.limit_bytes && over(options_.limit_bytes) <= 0;
+  const double ceiling = static_cast<double>(peak) * (1 + options_.slack) +
+                         static_cast<double>(4 * page_ + moved_ / 16);
+  return ceiling < 0x1p62 ? static_cast<std::int64_t>(ceiling) : INT64_MAX;
 }
 
 /// Gives back up to `wanted` bytes, rounded up to pages or segments, of free memory that is no

@@ -106,6 +106,7 @@ class CachingHeap {
 
   // collect.cpp
   bool make_room(std::int64_t bytes, const Request& request, const Window& keep);
+  std::int64_t soft_ceiling(const Request& request) const;
   std::int64_t collect(std::int64_t wanted, const Window& keep);
   std::int64_t collect_from(const Range& range, std::int64_t wanted, const Window& keep);
   std::int64_t drop_segments(std::int64_t wanted);
@@ -121,6 +122,7 @@ class CachingHeap {
   BlockStore store_;
   LiveTable live_;
   CachingStatistics statistics_;
+  std::int64_t moved_ = 0;             // bytes of pages taken to be mapped elsewhere
   std::vector<HistoryEntry> history_;  // a ring
   std::int64_t noted_ = 0;
 };
