@@ -59,6 +59,11 @@ std::vector<ShardView> FlatValues::shards() const {
 }
 
 void FlatValues::fill(const ParameterSource& source) {
+  collectively(communicator_, [&] { fill_own(source); });
+  spread();
+}
+
+void FlatValues::fill_own(const ParameterSource& source) {
   std::vector<float> chunk(static_cast<std::size_t>(kChunk));
   for (const Flat& flat : layout_.flats()) {
     const TensorView shard = own(flat, source_role(flat));
@@ -75,7 +80,6 @@ void FlatValues::fill(const ParameterSource& source) {
       }
     }
   }
-  spread();
 }
 
 void FlatValues::gather_whole(const Flat& flat, std::string_view role) {

@@ -23,7 +23,8 @@ class FlatValues {
   /// Own shards of what training cannot recompute: masters (or parameters in f32 and of frozen
   /// flats) and moments.
   std::vector<ShardView> shards() const;
-  /// Writes own shards of all parameters from `source`, then spread().
+  /// Writes own shards of all parameters from `source`, then spread(). What the source throws on one
+  /// rank, all throw. Collective.
   void fill(const ParameterSource& source);
   /// Rounds masters into parameters and gathers what this stage keeps whole. Collective.
   void spread();
@@ -34,6 +35,7 @@ class FlatValues {
   int first_bad_gradient() const;
 
  private:
+  void fill_own(const ParameterSource& source);
   TensorView state(const Flat& flat, std::string_view role) const;
   TensorView own(const Flat& flat, std::string_view role) const;
   bool has_master(const Flat& flat) const { return flat.trainable && flat.dtype != DType::f32; }

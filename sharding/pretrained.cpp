@@ -1,17 +1,21 @@
 // Names and files of GPT-2 folders.
-#include "sharding/pretrained.hpp"
+#include "ashlar/pretrained.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
 #include <unordered_set>
 #include <utility>
 
 #include "ashlar/error.hpp"
 #include "sharding/convert.hpp"
+#include "sharding/safetensors.hpp"
 
 namespace ashlar {
 namespace {
@@ -47,7 +51,26 @@ void append(SafetensorsWriter& writer, DType dtype, TensorView values) {
 
 }  // namespace
 
-PretrainedWeights::PretrainedWeights(const fs::path& folder) : folder_(folder) {
+struct PretrainedWeights::Implementation {
+  struct Place {
+    SafetensorsFile* file = nullptr;
+    const SafetensorsEntry* entry = nullptr;
+  };
+
+  explicit Implementation(const fs::path& path);
+  SafetensorsFile& open(const std::string& file);
+  void open_parts(const fs::path& index);
+  void add(SafetensorsFile& file, const SafetensorsEntry& entry);
+  const Place& find(const Parameter& parameter) const;
+  void require_match(std::span<const Parameter> parameters);
+  void require_tied_head();
+
+  fs::path folder;
+  std::map<std::string, SafetensorsFile> files;
+  std::map<std::string, Place, std::less<>> tensors;  // by name without "transformer."
+};
+
+PretrainedWeights::Implementation::Implementation(const fs::path& path) : folder(path) {
   const fs::path index = folder / "model.safetensors.index.json";
   if (fs::exists(folder / "model.safetensors")) {
     SafetensorsFile& file = open("model.safetensors");
@@ -61,13 +84,13 @@ PretrainedWeights::PretrainedWeights(const fs::path& folder) : folder_(folder) {
   }
 }
 
-SafetensorsFile& PretrainedWeights::open(const std::string& file) {
-  const auto found = files_.find(file);
-  if (found != files_.end()) return found->second;
-  return files_.emplace(file, SafetensorsFile(folder_ / file)).first->second;
+SafetensorsFile& PretrainedWeights::Implementation::open(const std::string& file) {
+  const auto found = files.find(file);
+  if (found != files.end()) return found->second;
+  return files.emplace(file, SafetensorsFile(folder / file)).first->second;
 }
 
-void PretrainedWeights::open_parts(const fs::path& index) {
+void PretrainedWeights::Implementation::open_parts(const fs::path& index) {
   const json parsed = json::parse(read_text(index), nullptr, false);
   const auto map = parsed.is_object() ? parsed.find("weight_map") : parsed.end();
   if (!parsed.is_object() || map == parsed.end() || !map->is_object())
@@ -86,24 +109,25 @@ void PretrainedWeights::open_parts(const fs::path& index) {
   }
 }
 
-void PretrainedWeights::add(SafetensorsFile& file, const SafetensorsEntry& entry) {
+void PretrainedWeights::Implementation::add(SafetensorsFile& file, const SafetensorsEntry& entry) {
   std::string_view name = entry.name;
   if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
-  if (!tensors_.emplace(name, Place{&file, &entry}).second)
+  if (!tensors.emplace(name, Place{&file, &entry}).second)
     throw CorruptCheckpoint(fmt::format("{}: tensor '{}' occurs with and without '{}'",
                                         file.path().string(), name, kPrefix));
 }
 
-const PretrainedWeights::Place& PretrainedWeights::find(const Parameter& parameter) const {
-  const auto found = tensors_.find(parameter.name);
-  if (found == tensors_.end())
+const PretrainedWeights::Implementation::Place& PretrainedWeights::Implementation::find(
+    const Parameter& parameter) const {
+  const auto found = tensors.find(parameter.name);
+  if (found == tensors.end())
     throw InvalidArgument(fmt::format(
         "{}: there is no tensor '{}', which the model needs; is config.json of these weights?",
-        folder_.string(), parameter.name));
+        folder.string(), parameter.name));
   return found->second;
 }
 
-void PretrainedWeights::require_match(std::span<const Parameter> parameters) {
+void PretrainedWeights::Implementation::require_match(std::span<const Parameter> parameters) {
   std::unordered_set<std::string_view> known;
   for (const Parameter& parameter : parameters) {
     known.insert(parameter.name);
@@ -114,7 +138,7 @@ void PretrainedWeights::require_match(std::span<const Parameter> parameters) {
                       place.file->path().string(), place.entry->name, to_string(place.entry->shape),
                       to_string(parameter.shape)));
   }
-  for (const auto& [name, place] : tensors_) {
+  for (const auto& [name, place] : tensors) {
     if (known.contains(name) || is_mask(name)) continue;
     if (name != kHead)
       throw InvalidArgument(
@@ -124,10 +148,10 @@ void PretrainedWeights::require_match(std::span<const Parameter> parameters) {
   }
 }
 
-void PretrainedWeights::require_tied_head() {
-  const auto table = tensors_.find(kTokenTable);
-  const auto head = tensors_.find(kHead);
-  if (table == tensors_.end()) return;
+void PretrainedWeights::Implementation::require_tied_head() {
+  const auto table = tensors.find(kTokenTable);
+  const auto head = tensors.find(kHead);
+  if (table == tensors.end()) return;
   bool equal = table->second.entry->shape == head->second.entry->shape;
   const std::int64_t count = head->second.entry->shape.elements();
   std::vector<float> a(static_cast<std::size_t>(std::min(kBlock, count)));
@@ -145,9 +169,36 @@ void PretrainedWeights::require_tied_head() {
                     head->second.file->path().string(), kHead));
 }
 
+PretrainedWeights::PretrainedWeights(const fs::path& folder)
+    : implementation_(std::make_unique<Implementation>(folder)) {}
+PretrainedWeights::~PretrainedWeights() = default;
+PretrainedWeights::PretrainedWeights(PretrainedWeights&&) noexcept = default;
+
+void PretrainedWeights::require_match(std::span<const Parameter> parameters) {
+  implementation_->require_match(parameters);
+}
+
 void PretrainedWeights::read_part(const Parameter& parameter, std::int64_t first, TensorView part) {
-  const Place& place = find(parameter);
+  const auto& place = implementation_->find(parameter);
   place.file->read(place.entry->name, first, part);
+}
+
+void load_pretrained(Communicator& communicator, const fs::path& folder, TrainStep& train) {
+  std::optional<PretrainedWeights> weights;
+  collectively(communicator, [&] {
+    weights.emplace(folder);
+    weights->require_match(train.layout().parameters());
+  });
+  train.load_parameters([&](const Parameter& parameter, std::int64_t first, TensorView part) {
+    weights->read_part(parameter, first, part);
+  });
+}
+
+void export_pretrained(Communicator& communicator, const fs::path& folder, TrainStep& train,
+                       DType dtype, std::string_view config_json) {
+  export_pretrained(
+      communicator, folder, train.layout().parameters(), dtype, config_json,
+      [&](int parameter, TensorView values) { train.read_parameter(parameter, values); });
 }
 
 void export_pretrained(Communicator& communicator, const fs::path& folder,

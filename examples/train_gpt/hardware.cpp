@@ -6,6 +6,11 @@
 #include <charconv>
 #include <fstream>
 #include <string_view>
+#include <thread>
+#include <vector>
+
+#include "memory/control_group.hpp"
+#include "train_gpt/gather.hpp"
 
 namespace train_gpt {
 namespace {
@@ -40,26 +45,46 @@ bool reset_peak() {
   return file.good();
 }
 
-std::int64_t container_limit() {
-  std::ifstream file("/sys/fs/cgroup/memory.max");
-  std::string text;
-  file >> text;
-  return number(text);
-}
-
 }  // namespace
 
 Hardware detect_hardware() {
   Hardware hardware;
   hardware.cpu = value_of("/proc/cpuinfo", "model name");
   if (hardware.cpu.empty()) hardware.cpu = "unknown";
+  const Seat seat = take_seat();
+  hardware.cores = share_of_cores(seat, {&seat, 1});
+  hardware.memory_bytes =
+      std::min(bytes_of("/proc/meminfo", "MemTotal:"), ashlar::detail::memory_limit("/"));
+  return hardware;
+}
+
+Seat take_seat() {
+  Seat seat;
+  seat.quota = ashlar::detail::core_quota("/");
   cpu_set_t usable;
   CPU_ZERO(&usable);
-  if (::sched_getaffinity(0, sizeof(usable), &usable) == 0) hardware.cores = CPU_COUNT(&usable);
-  hardware.memory_bytes = bytes_of("/proc/meminfo", "MemTotal:");
-  if (const std::int64_t limit = container_limit(); limit > 0)
-    hardware.memory_bytes = std::min(hardware.memory_bytes, limit);
-  return hardware;
+  const bool known = ::sched_getaffinity(0, sizeof(usable), &usable) == 0;
+  for (std::size_t core = 0; core < seat.cores.size(); ++core)
+    seat.cores[core] =
+        known ? CPU_ISSET(core, &usable) : core < std::thread::hardware_concurrency();
+  return seat;
+}
+
+int share_of_cores(const Seat& mine, std::span<const Seat> node) {
+  const auto rivals = std::ranges::count_if(
+      node, [&](const Seat& other) { return (other.cores & mine.cores).any(); });
+  const double cores = static_cast<double>(mine.cores.count()) / static_cast<double>(rivals);
+  const double time = mine.quota / static_cast<double>(node.size());
+  return std::max(1, static_cast<int>(std::min(cores, time)));
+}
+
+int default_threads(ashlar::Communicator& world) {
+  const std::vector<Seat> seats = gather(world, take_seat(), "cores");
+  std::vector<Seat> node;
+  for (int rank = 0; rank < world.size(); ++rank)
+    if (world.same_node(rank)) node.push_back(seats[static_cast<std::size_t>(rank)]);
+  const int mine = share_of_cores(seats[static_cast<std::size_t>(world.rank())], node);
+  return std::ranges::min(gather(world, mine, "threads"));
 }
 
 nlohmann::ordered_json to_json(const Hardware& hardware) {

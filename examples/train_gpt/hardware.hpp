@@ -1,21 +1,42 @@
 // What the run ran on, and how much memory it really held.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
+
+#include "ashlar/communicator.hpp"
 
 namespace train_gpt {
 
 struct Hardware {
   std::string cpu;                // "AMD EPYC 9B45", as the kernel says
-  int cores = 0;                  // that this process may use
+  int cores = 0;                  // that this process may use: by affinity and by its container
   std::int64_t memory_bytes = 0;  // of the machine, or of the container when that is less
 };
 
 /// Unknown parts stay "unknown" or 0.
 Hardware detect_hardware();
 nlohmann::ordered_json to_json(const Hardware& hardware);
+
+/// Where a rank may run.
+struct Seat {
+  std::bitset<1024> cores;  // by number, of its node
+  double quota = 0;         // cores' worth of time, shared with the other ranks of the node
+};
+
+/// This process's.
+Seat take_seat();
+
+/// The cores that `mine` may use, divided by the ranks of `node` (its own among them) that may use
+/// some of the same; never more than its share of the quota, at least 1.
+int share_of_cores(const Seat& mine, std::span<const Seat> node);
+
+/// The least of all ranks' shares: results depend on the number of threads, so that all take the
+/// same. Collective.
+int default_threads(ashlar::Communicator& world);
 
 /// Measures how far a stretch of the program raised the resident set: start it before the model is
 /// built.

@@ -7,10 +7,12 @@
 #include <cstring>
 
 #include "ashlar/error.hpp"
+#include "sharding/file.hpp"
 
 namespace train_gpt {
 namespace {
 
+namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 Json by_category(const ashlar::PerCategory<std::int64_t>& bytes) {
@@ -40,6 +42,38 @@ Json to_json(const ashlar::SentBytes& sent) {
     object[std::string(name_of(static_cast<ashlar::Traffic>(i)))] =
         sent[static_cast<std::size_t>(i)];
   return object;
+}
+
+/// Whether a line still holds after the run went back to `resumed_step`. What is no step, such as
+/// an earlier summary, does.
+bool holds(const std::string& line, bool whole, std::int64_t resumed_step) {
+  const Json parsed = Json::parse(line, nullptr, false);
+  if (parsed.is_discarded()) return whole;
+  if (!parsed.is_object() || !parsed.contains("step")) return true;
+  const Json& step = parsed["step"];
+  return !step.is_number_integer() || step.get<std::int64_t>() <= resumed_step;
+}
+
+/// Leaves the file as it is, or replaces it in one step.
+void trim(const fs::path& link, std::int64_t resumed_step) {
+  if (!fs::is_regular_file(link)) return;  // nothing yet, or a pipe
+  const fs::path path = fs::canonical(link);
+  std::string kept;
+  bool changed = false;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const bool whole = !file.eof();
+    const bool stays = holds(line, whole, resumed_step);
+    if (stays) kept += line + '\n';
+    changed = changed || !stays || !whole;
+  }
+  if (file.bad())
+    throw ashlar::InvalidArgument(
+        fmt::format("--metrics {}: cannot be read: {}", path.string(), std::strerror(errno)));
+  if (!changed) return;
+  ashlar::OutputFile trimmed(path);
+  trimmed.write(kept);
+  trimmed.commit();
 }
 
 }  // namespace
@@ -81,8 +115,11 @@ std::string to_line(const Summary& s) {
   return Json{{"summary", summary}}.dump();
 }
 
-MetricsFile::MetricsFile(const std::filesystem::path& path, bool append)
-    : path_(path), file_(path, append ? std::ios::app : std::ios::trunc) {
+MetricsFile::MetricsFile(const std::filesystem::path& path,
+                         std::optional<std::int64_t> resumed_step)
+    : path_(path) {
+  if (resumed_step) trim(path, *resumed_step);
+  file_.open(path, resumed_step ? std::ios::app : std::ios::trunc);
   if (!file_)
     throw ashlar::InvalidArgument(
         fmt::format("--metrics {}: cannot be written: {}", path.string(), std::strerror(errno)));

@@ -75,9 +75,11 @@ std::string to_line(const Summary& summary);
 /// Writes lines to a file, each flushed before `write` returns.
 class MetricsFile {
  public:
-  /// @param append continues a file (of a run that is resumed), else starts it anew.
+  /// @param resumed_step the step that the run goes on from: lines of later steps, which a run that
+  /// was killed had taken beyond its checkpoint, are dropped, and a last line that it left torn;
+  /// everything else stays. Without it the file starts anew.
   /// @throws ashlar::InvalidArgument naming the path when it cannot be opened.
-  MetricsFile(const std::filesystem::path& path, bool append);
+  MetricsFile(const std::filesystem::path& path, std::optional<std::int64_t> resumed_step);
   /// @throws ashlar::InvalidArgument naming the path when the line cannot be written (a full disk).
   void write(const std::string& line);
 

@@ -91,6 +91,32 @@ void add_traffic(Table& table, const TrafficFormula& formula) {
 
 }  // namespace
 
+ZeroCase zero_case(const Options& options, const ashlar::GptConfig& model,
+                   const ashlar::FlatLayout& layout) {
+  ZeroCase zero;
+  zero.trainable = layout.elements(true);
+  zero.frozen = layout.elements() - zero.trainable;
+  zero.ranks = layout.ranks();
+  zero.stage = options.stage;
+  zero.bf16 = options.precision == "bf16";
+  zero.bf16_wire = options.reduce_dtype == "bf16";
+  zero.accumulate = options.accumulate;
+  zero.reduce_each = options.reduce == "each";
+  zero.reshard = options.reshard;
+  zero.padded = layout.padded();
+  zero.padded_trainable = layout.padded(true);
+  const int head = static_cast<int>(layout.units().size()) - 1;
+  int reached = head;  // the first unit that backward runs in
+  for (const ashlar::Parameter& parameter : layout.parameters())
+    if (parameter.trainable) reached = std::min(reached, parameter.unit);
+  for (const ashlar::Flat& flat : layout.flats()) {
+    const bool embedding = flat.unit == 0;
+    const bool once = embedding ? !model.tied : flat.unit == head || flat.unit < reached;
+    if (once) zero.padded_once += flat.padded;
+  }
+  return zero;
+}
+
 ModelStateBytes state_formula(const ZeroCase& zero) {
   const std::int64_t p = zero.bf16 ? 2 : 4;
   const std::int64_t g = zero.bf16 && zero.accumulate == 1 ? 2 : 4;
@@ -106,11 +132,13 @@ ModelStateBytes state_formula(const ZeroCase& zero) {
 TrafficFormula traffic_formula(const ZeroCase& zero) {
   const std::int64_t p = zero.bf16 ? 2 : 4;
   const std::int64_t wire = zero.bf16_wire ? 2 : 4;
-  const std::int64_t gathered = zero.trainable + (zero.stage == 3 ? zero.frozen : 0);
-  const std::int64_t gathers = zero.stage < 3 ? 1 : zero.accumulate * (zero.reshard ? 2 : 1);
-  const std::int64_t reductions = zero.reduce_each ? zero.accumulate : 1;
-  const auto sent = [&](std::int64_t bytes) { return bytes * (zero.ranks - 1) / zero.ranks; };
-  return {sent(gathers * gathered * p), sent(reductions * zero.trainable * wire)};
+  const std::int64_t k = zero.accumulate;
+  const std::int64_t gathered =
+      zero.stage < 3 ? zero.padded_trainable
+                     : k * (zero.reshard ? 2 * zero.padded - zero.padded_once : zero.padded);
+  const std::int64_t reduced = (zero.reduce_each ? k : 1) * zero.padded_trainable;
+  const auto sent = [&](std::int64_t bytes) { return bytes / zero.ranks * (zero.ranks - 1); };
+  return {sent(gathered * p), sent(reduced * wire)};
 }
 
 std::string report_table(const ZeroCase& zero, std::span<const RankReport> ranks) {

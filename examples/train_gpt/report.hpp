@@ -6,7 +6,10 @@
 #include <span>
 #include <string>
 
+#include "ashlar/nn/gpt.hpp"
+#include "ashlar/sharding.hpp"
 #include "train_gpt/metrics.hpp"
+#include "train_gpt/options.hpp"
 
 namespace train_gpt {
 
@@ -21,7 +24,15 @@ struct ZeroCase {
   std::int64_t accumulate = 1;
   bool reduce_each = false;
   bool reshard = true;
+  /// What collectives carry, with the padding of the layout, in elements.
+  std::int64_t padded = 0;
+  std::int64_t padded_trainable = 0;
+  /// Of `padded`: units that are gathered once per micro-batch at stage 3, not for backward again.
+  std::int64_t padded_once = 0;
 };
+
+ZeroCase zero_case(const Options& options, const ashlar::GptConfig& model,
+                   const ashlar::FlatLayout& layout);
 
 /// Bytes per rank with AdamW (Rajbhandari et al., "ZeRO", SC 2020, section 5, with 12 bytes of fp32
 /// master and moments per bf16 parameter and 8 of moments per fp32 one): S is divided by N from
@@ -29,9 +40,12 @@ struct ZeroCase {
 /// last of several micro-batches only.
 ModelStateBytes state_formula(const ZeroCase& zero);
 
-/// Bytes that a rank sends per step: (N - 1) / N of all parameters for each time they are gathered
-/// or reduced (section 7). Every parameter is taken to be gathered once forward and once backward
-/// at stage 3.
+/// Bytes that a rank sends per step: (N - 1) / N of what is gathered or reduced, each time (section
+/// 7). At stages 0 to 2 that is one gather of what was updated. At stage 3 a unit is gathered for
+/// forward and, unless it is kept (reshard off), for backward again. Once is enough for the head,
+/// whose backward follows its forward at once; for an untied embedding, whose gradient does not
+/// read it (a tied one is gathered for the head again); and for units without trainable parameters
+/// in or before them, which backward does not reach.
 struct TrafficFormula {
   std::int64_t all_gather = 0;
   std::int64_t reduce_scatter = 0;

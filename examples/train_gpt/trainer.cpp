@@ -8,11 +8,11 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <thread>
 
 #include "ashlar/checkpoint.hpp"
 #include "ashlar/error.hpp"
-#include "sharding/pretrained.hpp"
+#include "ashlar/pretrained.hpp"
+#include "train_gpt/gather.hpp"
 #include "train_gpt/progress.hpp"
 
 namespace train_gpt {
@@ -52,14 +52,36 @@ void require_same_flags(ashlar::Communicator& world, const Options& options) {
   }
 }
 
+ashlar::GptTrace gpt_trace(const Options& options, std::int64_t batch, double dropout) {
+  const auto dtype = options.precision == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
+  return {batch, options.seq, dtype, dropout, options.freeze};
+}
+
+ashlar::TrainConfig train_config(const Options& options) {
+  ashlar::TrainConfig config;
+  config.zero = {options.stage, options.bucket, options.prefetch, options.overlap, options.reshard};
+  config.precision.parameter =
+      options.precision == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
+  config.precision.reduce =
+      options.reduce_dtype == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
+  config.optimizer =
+      ashlar::AdamW{options.lr, options.betas[0], options.betas[1], 1e-8, options.weight_decay};
+  const auto kind = options.schedule == "cosine" ? ashlar::Schedule::Kind::cosine
+                                                 : ashlar::Schedule::Kind::constant;
+  config.schedule = {kind, options.lr, options.warmup, options.steps};
+  config.clip = options.clip;
+  config.micro_batches = options.accumulate;
+  config.reduce = options.reduce == "each" ? ashlar::ReduceWhen::each : ashlar::ReduceWhen::last;
+  config.seed = static_cast<std::uint64_t>(options.seed);
+  config.samples = options.batch;
+  config.threads = options.threads;
+  return config;
+}
+
 Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_in_process)
     : world_(world), options_(options), ranks_in_process_(ranks_in_process) {
   world_.set_timeout(std::chrono::milliseconds(static_cast<std::int64_t>(options_.timeout * 1000)));
-  if (options_.threads == 0) {
-    // Ranks on other nodes would leave this too low, never too high.
-    options_.threads =
-        std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / world_.size());
-  }
+  if (options_.threads == 0) options_.threads = default_threads(world_);
   ashlar::collectively(world_, [&] {
     open_data();
     if (leads()) require_writable();
@@ -67,8 +89,10 @@ Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_
   build();
   start_weights();
   ashlar::collectively(world_, [&] {
-    if (leads() && !options_.metrics.empty())
-      metrics_.emplace(options_.metrics, train_->steps() > 0);
+    if (!leads() || options_.metrics.empty()) return;
+    std::optional<std::int64_t> resumed_step;
+    if (!options_.resume.empty()) resumed_step = train_->steps();
+    metrics_.emplace(options_.metrics, resumed_step);
   });
 }
 
@@ -103,64 +127,38 @@ void Trainer::require_writable() const {
   if (!options_.plot.empty()) require("--plot", options_.plot, options_.plot.parent_path());
 }
 
-ashlar::GptTrace Trainer::trace(std::int64_t batch, double dropout) const {
-  const auto dtype = options_.precision == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
-  return {batch, options_.seq, dtype, dropout, options_.freeze};
-}
-
 void Trainer::build() {
-  ashlar::TrainConfig config;
-  config.zero = {options_.stage, options_.bucket, options_.prefetch, options_.overlap,
-                 options_.reshard};
-  config.precision.parameter =
-      options_.precision == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
-  config.precision.reduce =
-      options_.reduce_dtype == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
-  config.optimizer =
-      ashlar::AdamW{options_.lr, options_.betas[0], options_.betas[1], 1e-8, options_.weight_decay};
-  const auto kind = options_.schedule == "cosine" ? ashlar::Schedule::Kind::cosine
-                                                  : ashlar::Schedule::Kind::constant;
-  config.schedule = {kind, options_.lr, options_.warmup, options_.steps};
-  config.clip = options_.clip;
-  config.micro_batches = options_.accumulate;
-  config.reduce = options_.reduce == "each" ? ashlar::ReduceWhen::each : ashlar::ReduceWhen::last;
-  config.seed = static_cast<std::uint64_t>(options_.seed);
-  config.samples = options_.batch;
-  config.threads = options_.threads;
   const auto loss = [&](ashlar::Tracer& t) {
-    return gpt_loss(t, model_, trace(options_.batch, options_.dropout));
+    return gpt_loss(t, model_, gpt_trace(options_, options_.batch, options_.dropout));
   };
   std::vector<ashlar::ForwardModel> forwards;
-  forwards.push_back(
-      [&](ashlar::Tracer& t) { t.output("loss", gpt_loss(t, model_, trace(options_.batch, 0))); });
+  forwards.push_back([&](ashlar::Tracer& t) {
+    t.output("loss", gpt_loss(t, model_, gpt_trace(options_, options_.batch, 0)));
+  });
   if (options_.sample > 0)
-    forwards.push_back([&](ashlar::Tracer& t) { gpt_next_token(t, model_, trace(1, 0)); });
-  train_.emplace(world_, loss, config, forwards);
+    forwards.push_back(
+        [&](ashlar::Tracer& t) { gpt_next_token(t, model_, gpt_trace(options_, 1, 0)); });
+  train_.emplace(world_, loss, train_config(options_), forwards);
 }
 
 void Trainer::start_weights() {
-  if (!options_.init.empty()) {
-    std::optional<ashlar::PretrainedWeights> weights;
-    ashlar::collectively(world_, [&] {
-      weights.emplace(options_.init);
-      weights->require_match(train_->layout().parameters());
-    });
-    train_->load_parameters(
-        [&](const ashlar::Parameter& parameter, std::int64_t first, ashlar::TensorView part) {
-          weights->read_part(parameter, first, part);
-        });
-  }
+  if (!options_.init.empty()) ashlar::load_pretrained(world_, options_.init, *train_);
   if (options_.resume.empty()) return;
   const auto shards = train_->shards();
   const auto counters = nlohmann::json::parse(
       ashlar::load_checkpoint(world_, options_.resume, train_->layout(), shards));
-  train_->restore_from_shards();
-  train_->set_steps(counters.at("step").get<std::int64_t>());
-  if (counters.at("seed").get<std::int64_t>() != options_.seed) {
+  for (const char* key : {"step", "seed"})
+    if (!counters.contains(key) || !counters[key].is_number_integer())
+      throw ashlar::InvalidArgument(
+          fmt::format("{}: the checkpoint has no {} of train_gpt; resume one that it saved",
+                      options_.resume.string(), key));
+  if (counters["seed"].get<std::int64_t>() != options_.seed) {
     throw ashlar::InvalidArgument(
         fmt::format("{}: was trained with --seed {}; give the same one to continue",
-                    options_.resume.string(), counters.at("seed").dump()));
+                    options_.resume.string(), counters["seed"].dump()));
   }
+  train_->restore_from_shards();
+  train_->set_steps(counters["step"].get<std::int64_t>());
 }
 
 void Trainer::run() {
@@ -177,9 +175,7 @@ void Trainer::run() {
                         std::chrono::duration<double>(Clock::now().time_since_epoch()).count());
         curves_.add(last_);
       }
-      ashlar::collectively(world_, [&] {
-        if (metrics_) metrics_->write(to_line(last_));
-      });
+      write_metrics(to_line(last_));
       if (options_.save_every > 0 && train_->steps() % options_.save_every == 0 &&
           train_->steps() < options_.steps)
         save();
@@ -219,25 +215,35 @@ StepMetrics Trainer::step() {
 
 void Trainer::exchange(StepMetrics& metrics) {
   // Memory is the same Program's on every rank; what ranks differ in is time, traffic and signals.
-  std::array<double, 11> mine{stop_requested ? 1.0 : 0.0,
-                              metrics.seconds.total,
-                              metrics.seconds.forward,
-                              metrics.seconds.backward,
-                              metrics.seconds.communication_exposed,
+  std::array<double, 12> mine{stop_requested ? 1.0 : 0.0, trouble_ ? 1.0 : 0.0,
+                              metrics.seconds.total,      metrics.seconds.forward,
+                              metrics.seconds.backward,   metrics.seconds.communication_exposed,
                               metrics.seconds.update};
   for (std::size_t kind = 0; kind < metrics.sent.size(); ++kind)
-    mine[6 + kind] = static_cast<double>(metrics.sent[kind]);
-  std::vector<double> all(mine.size() * static_cast<std::size_t>(world_.size()));
-  const ashlar::Transfer transfer{
-      {mine.data(), ashlar::DType::f64, {static_cast<std::int64_t>(mine.size())}},
-      {all.data(), ashlar::DType::f64, {static_cast<std::int64_t>(all.size())}}};
-  world_.all_gather({&transfer, 1}, "step metrics").wait();
-  for (std::size_t i = 0; i < all.size(); ++i)
-    mine[i % mine.size()] = std::max(mine[i % mine.size()], all[i]);
+    mine[7 + kind] = static_cast<double>(metrics.sent[kind]);
+  for (const auto& rank : gather(world_, mine, "step metrics"))
+    std::ranges::transform(mine, rank, mine.begin(),
+                           [](double a, double b) { return std::max(a, b); });
   stop_ = mine[0] > 0;
-  metrics.seconds = {mine[1], mine[2], mine[3], mine[4], mine[5]};
+  if (mine[1] > 0) require_metrics_written();
+  metrics.seconds = {mine[2], mine[3], mine[4], mine[5], mine[6]};
   for (std::size_t kind = 0; kind < metrics.sent.size(); ++kind)
-    metrics.sent[kind] = static_cast<std::int64_t>(mine[6 + kind]);
+    metrics.sent[kind] = static_cast<std::int64_t>(mine[7 + kind]);
+}
+
+void Trainer::write_metrics(const std::string& line) {
+  if (!metrics_ || trouble_) return;
+  try {
+    metrics_->write(line);
+  } catch (const ashlar::InvalidArgument&) {
+    trouble_ = std::current_exception();
+  }
+}
+
+void Trainer::require_metrics_written() {
+  ashlar::collectively(world_, [&] {
+    if (trouble_) std::rethrow_exception(trouble_);
+  });
 }
 
 bool Trainer::validates_now() const {
@@ -288,25 +294,23 @@ void Trainer::finish() {
   if (!options_.save.empty()) save();
   if (!options_.export_to.empty()) {
     const bool bf16 = options_.precision == "bf16";
-    ashlar::export_pretrained(world_, options_.export_to, train_->layout().parameters(),
+    ashlar::export_pretrained(world_, options_.export_to, *train_,
                               bf16 ? ashlar::DType::bf16 : ashlar::DType::f32,
-                              ashlar::to_config_json(model_, bf16 ? "bfloat16" : "float32"),
-                              [&](int parameter, ashlar::TensorView values) {
-                                train_->read_parameter(parameter, values);
-                              });
+                              ashlar::to_config_json(model_, bf16 ? "bfloat16" : "float32"));
   }
   const std::string text = options_.sample > 0 && !stop_ ? sample() : "";
   const auto reports = gather_reports();
   Summary end = summary();
   ashlar::collectively(world_, [&] {
     if (!leads()) return;
-    if (metrics_) metrics_->write(to_line(end));
+    write_metrics(to_line(end));
+    if (trouble_) std::rethrow_exception(trouble_);
     if (!options_.plot.empty())
       write_plot(options_.plot,
                  to_svg(curves_, fmt::format("{} on {} ranks, ZeRO stage {}", model_.name,
                                              world_.size(), options_.stage)));
     if (options_.quiet) return;
-    fmt::print("{}", report_table(zero_case(), reports));
+    fmt::print("{}", report_table(zero_case(options_, model_, train_->layout()), reports));
     if (validation_loss_) fmt::print("validation loss {:.4f} nats/token\n", *validation_loss_);
     if (!text.empty()) fmt::print("sample:\n{}\n", text);
     if (!options_.plot.empty()) fmt::print("curves: {}\n", options_.plot.string());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <random>
@@ -26,6 +27,10 @@ inline constexpr int kEvaluate = 0, kNextToken = 1;
 /// Collective. @throws InvalidArgument on every rank when ranks were given different flags.
 void require_same_flags(ashlar::Communicator& world, const Options& options);
 
+/// What the flags say about the step.
+ashlar::TrainConfig train_config(const Options& options);
+ashlar::GptTrace gpt_trace(const Options& options, std::int64_t batch, double dropout);
+
 class Trainer {
  public:
   /// Collective. @throws InvalidArgument on every rank for input that cannot be used.
@@ -39,9 +44,13 @@ class Trainer {
   void build();
   void start_weights();
   StepMetrics step();
-  /// What all ranks must know of each other after a step: the slowest, the most sent, and whether
-  /// one was told to stop.
+  /// What all ranks must know of each other after a step: the slowest, the most sent, whether one
+  /// was told to stop, and whether the metrics of the step before were written.
   void exchange(StepMetrics& metrics);
+  /// On the rank that has the file; a failure waits in trouble_ until the ranks next exchange.
+  void write_metrics(const std::string& line);
+  /// @throws ashlar::InvalidArgument on every rank when they were not. Collective.
+  void require_metrics_written();
   bool validates_now() const;
   double validate();
   void require_finite(const StepMetrics& metrics);
@@ -49,11 +58,9 @@ class Trainer {
   void finish();
   std::string sample();
   Summary summary();
-  ZeroCase zero_case() const;
   std::vector<RankReport> gather_reports();
 
   bool leads() const { return world_.rank() == 0; }
-  ashlar::GptTrace trace(std::int64_t batch, double dropout) const;
 
   ashlar::Communicator& world_;
   Options options_;
@@ -65,6 +72,7 @@ class Trainer {
   ResidentMeter resident_;
   std::optional<ashlar::TrainStep> train_;
   std::optional<MetricsFile> metrics_;
+  std::exception_ptr trouble_;
   Curves curves_;
   StepMetrics last_;
   std::optional<double> validation_loss_;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/math/philox.hpp"
+#include "train_gpt/gather.hpp"
 #include "train_gpt/trainer.hpp"
 
 namespace train_gpt {
@@ -58,39 +59,13 @@ std::string Trainer::sample() {
   return fmt::format("{}", fmt::join(generated, " "));
 }
 
-ZeroCase Trainer::zero_case() const {
-  const ashlar::FlatLayout& layout = train_->layout();
-  const std::int64_t trainable = layout.elements(true);
-  const bool bf16 = options_.precision == "bf16";
-  return {trainable,
-          layout.elements() - trainable,
-          world_.size(),
-          options_.stage,
-          bf16,
-          options_.reduce_dtype == "bf16",
-          options_.accumulate,
-          options_.reduce == "each",
-          options_.reshard};
-}
-
 std::vector<RankReport> Trainer::gather_reports() {
-  RankReport mine{model_state(*train_), last_.peak, last_.sent};
-  std::vector<RankReport> all(static_cast<std::size_t>(world_.size()));
-  static_assert(std::is_trivially_copyable_v<RankReport>);
-  const auto bytes = static_cast<std::int64_t>(sizeof(RankReport));
-  const ashlar::Transfer transfer{{&mine, ashlar::DType::u8, {bytes}},
-                                  {all.data(), ashlar::DType::u8, {bytes * world_.size()}}};
-  world_.all_gather({&transfer, 1}, "reports").wait();
-  return all;
+  return gather(world_, RankReport{model_state(*train_), last_.peak, last_.sent}, "reports");
 }
 
 Summary Trainer::summary() {
-  double resident =
-      static_cast<double>(resident_.peak_bytes(train_->window_bytes(), ranks_in_process_));
-  std::vector<double> all(static_cast<std::size_t>(world_.size()));
-  const ashlar::Transfer transfer{{&resident, ashlar::DType::f64, {1}},
-                                  {all.data(), ashlar::DType::f64, {world_.size()}}};
-  world_.all_gather({&transfer, 1}, "resident bytes").wait();
+  const std::vector<std::int64_t> resident = gather(
+      world_, resident_.peak_bytes(train_->window_bytes(), ranks_in_process_), "resident bytes");
   Summary end;
   end.parameters = train_->layout().elements();
   end.ranks = world_.size();
@@ -99,7 +74,7 @@ Summary Trainer::summary() {
   end.model_state = model_state(*train_);
   const ashlar::MemoryUse planned = train_->planned();
   end.planned_peak = {planned.peak, planned.total};
-  end.peak_resident_bytes = static_cast<std::int64_t>(*std::max_element(all.begin(), all.end()));
+  end.peak_resident_bytes = std::ranges::max(resident);
   end.outside_bytes =
       std::max<std::int64_t>(0, end.peak_resident_bytes - train_->allocated_bytes());
   end.config = to_json(options_);

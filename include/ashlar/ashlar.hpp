@@ -13,5 +13,6 @@
 #include "ashlar/nn/gpt.hpp"           // IWYU pragma: export
 #include "ashlar/ops.hpp"              // IWYU pragma: export
 #include "ashlar/optimizer.hpp"        // IWYU pragma: export
+#include "ashlar/pretrained.hpp"       // IWYU pragma: export
 #include "ashlar/sharding.hpp"         // IWYU pragma: export
 #include "ashlar/train_step.hpp"       // IWYU pragma: export

@@ -1,6 +1,6 @@
 // Hugging Face GPT-2 folders made by transformers: read whole and by shard, exported again bit for
 // bit.
-#include "sharding/pretrained.hpp"
+#include "ashlar/pretrained.hpp"
 
 #include <doctest/doctest.h>
 

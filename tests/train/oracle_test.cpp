@@ -9,9 +9,9 @@
 
 #include "ashlar/communicator.hpp"
 #include "ashlar/nn/gpt.hpp"
+#include "ashlar/pretrained.hpp"
 #include "ashlar/train_step.hpp"
 #include "graph/evaluate.hpp"
-#include "sharding/pretrained.hpp"
 #include "sharding/safetensors.hpp"
 #include "sharding/train_step_parts.hpp"
 

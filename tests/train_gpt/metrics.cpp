@@ -115,25 +115,69 @@ TEST_CASE("metrics: the summary's keys and values") {
   CHECK(summary["parameters"] == 124439808);
 }
 
-TEST_CASE("metrics: every line is in the file when write returns; append keeps what was there") {
+TEST_CASE("metrics: every line is in the file when write returns; a resumed run goes on in it") {
   const TemporaryFolder folder;
   const auto path = folder.path / "m.jsonl";
-  MetricsFile file(path, false);
+  MetricsFile file(path, std::nullopt);
   file.write("one");
   CHECK(contents(path) == "one\n");
   file.write("two");
   CHECK(contents(path) == "one\ntwo\n");
-  MetricsFile(path, true).write("three");
+  MetricsFile(path, 5).write("three");
   CHECK(contents(path) == "one\ntwo\nthree\n");
-  MetricsFile(path, false).write("new");
+  MetricsFile(path, std::nullopt).write("new");
   CHECK(contents(path) == "new\n");
+  MetricsFile(folder.path / "none.jsonl", 5).write("first");
+  CHECK(contents(folder.path / "none.jsonl") == "first\n");
+}
+
+TEST_CASE("metrics: resuming drops later steps and a torn last line, nothing else") {
+  const TemporaryFolder folder;
+  const std::string one = R"({"step":1,"loss":5})", two = R"({"loss":4,"step":2})";
+  const std::string summary = R"({"summary":{"step":9}})", note = "# a note, not JSON";
+  const std::string kept = one + '\n' + note + '\n' + two + '\n' + summary + '\n';
+  const std::string later = R"({"step":3,"loss":3})"
+                            "\n"
+                            R"({"step":12,"loss":2})"
+                            "\n";
+  const auto resumed = [&](const std::string& text, std::int64_t step) {
+    const auto path = folder.write("m.jsonl", text);
+    MetricsFile(path, step).write("next");
+    CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);
+    return contents(path);
+  };
+  CHECK(resumed(kept + later, 2) == kept + "next\n");
+  CHECK(resumed(kept + later + summary + '\n', 2) == kept + summary + "\nnext\n");
+  CHECK(resumed(kept + later + R"({"step":13,"lo)", 2) == kept + "next\n");
+  CHECK(resumed(kept + R"({"step":2,"lo)", 2) == kept + "next\n");
+  CHECK(resumed(kept + later, 12) == kept + later + "next\n");
+  CHECK(resumed(one + '\n' + two, 2) == one + '\n' + two + "\nnext\n");  // only its end is torn
+  CHECK(resumed(one + '\n' + two, 1) == one + "\nnext\n");
+  CHECK(resumed(later, 0) == "next\n");
+  CHECK(resumed("", 3) == "next\n");
+}
+
+TEST_CASE("metrics: a link stays a link, and a file that need not be trimmed stays the same one") {
+  const TemporaryFolder folder;
+  const auto file = folder.write("real.jsonl", R"({"step":1})"
+                                               "\n"
+                                               R"({"step":2})"
+                                               "\n");
+  const auto link = folder.path / "link.jsonl", other = folder.path / "other.jsonl";
+  std::filesystem::create_symlink("real.jsonl", link);
+  MetricsFile(link, 1).write("next");
+  CHECK(std::filesystem::is_symlink(link));
+  CHECK(contents(file) == "{\"step\":1}\nnext\n");
+  std::filesystem::create_hard_link(file, other);
+  MetricsFile(link, 1).write("more");
+  CHECK(contents(other) == "{\"step\":1}\nnext\nmore\n");
 }
 
 TEST_CASE("metrics: a file that cannot be written is named") {
   const auto opened =
-      message_of<ashlar::InvalidArgument>([] { MetricsFile("/nowhere/m.jsonl", false); });
+      message_of<ashlar::InvalidArgument>([] { MetricsFile("/nowhere/m.jsonl", std::nullopt); });
   CHECK(contains(opened, "--metrics /nowhere/m.jsonl: cannot be written: No such file"));
-  MetricsFile full("/dev/full", false);
+  MetricsFile full("/dev/full", 3);
   const auto written = message_of<ashlar::InvalidArgument>([&] { full.write("line"); });
   CHECK(contains(written, "/dev/full: cannot be written: No space left"));
 }

@@ -42,24 +42,13 @@ TEST_CASE(
   CHECK(state_formula(zero).parameter == 750);
 }
 
-TEST_CASE("report: bytes sent") {
-  ZeroCase zero{.trainable = 1000, .frozen = 600, .ranks = 4, .stage = 1, .accumulate = 3};
-  CHECK(traffic_formula(zero).all_gather == 3000);
-  CHECK(traffic_formula(zero).reduce_scatter == 3000);
-  zero.stage = 3;
-  zero.reduce_each = true;
-  CHECK(traffic_formula(zero).all_gather == 6 * 1600 * 4 * 3 / 4);
-  CHECK(traffic_formula(zero).reduce_scatter == 9000);
-  zero.reshard = false;
-  CHECK(traffic_formula(zero).all_gather == 3 * 1600 * 4 * 3 / 4);
-  zero.bf16 = zero.bf16_wire = true;
-  CHECK(traffic_formula(zero).reduce_scatter == 4500);
-  zero.ranks = 1;
-  CHECK(traffic_formula(zero).all_gather == 0);
-}
-
 TEST_CASE("report: a column per rank beside the formula, or the extremes of many") {
-  const ZeroCase zero{.trainable = 1 << 20, .ranks = 2, .stage = 3, .reduce_each = true};
+  const ZeroCase zero{.trainable = 1 << 20,
+                      .ranks = 2,
+                      .stage = 3,
+                      .reduce_each = true,
+                      .padded = 1 << 20,
+                      .padded_trainable = 1 << 20};
   std::vector<RankReport> ranks(2);
   ranks[0].state = {2 << 20, 3 << 20, 5 << 20};
   ranks[1].state.parameter = 7 << 20;
