@@ -51,6 +51,11 @@ class FakeDevice final : public ashlar::PageSource {
   }
   /// One piece of work of one stream, if that stream is not waiting.
   void step(std::mt19937& random) { run_one(random() % queues_.size()); }
+  /// All that one stream can do while the others stand still.
+  void run(int stream) {
+    while (run_one(static_cast<std::size_t>(stream))) {
+    }
+  }
   void drain() {
     for (bool moved = true; moved;) {
       moved = false;
