@@ -91,13 +91,43 @@ TEST_CASE("metrics: what a step held sums up and is what the plan said") {
   }
 }
 
-TEST_CASE("metrics: the loss of tiny on text starts within 0.2 of ln(256)") {
+TEST_CASE("metrics: the loss on real text starts within 0.2 of ln(256)") {
   const Desk desk;
-  const Finished finished =
-      run(fmt::format("{} --model tiny --text {} --seq 64 --batch 2 --steps 1 --quiet --metrics {}",
-                      kTrainGpt, desk.path("text.txt"), desk.path("m.jsonl")));
-  REQUIRE_MESSAGE(finished.code == 0, finished.err);
-  CHECK(std::abs(desk.metrics("m.jsonl")[0]["loss"].get<double>() - std::log(256.0)) < 0.2);
+  const std::string real = std::string(ASHLAR_TEST_DIR) + "/cli";  // these sources
+  for (const std::string how : {"--model tiny --ranks 2 --seed 1", "--model small --seed 2",
+                                "--model tiny --precision bf16 --seed 3"}) {
+    CAPTURE(how);
+    const Finished finished =
+        run(fmt::format("{} {} --text {} --seq 64 --batch 4 --steps 1 --quiet --metrics {}",
+                        kTrainGpt, how, real, desk.path("m.jsonl")));
+    REQUIRE_MESSAGE(finished.code == 0, finished.err);
+    CHECK(std::abs(desk.metrics("m.jsonl")[0]["loss"].get<double>() - std::log(256.0)) < 0.2);
+  }
+}
+
+TEST_CASE("metrics: --threads is by default the cores of the node by the ranks of the node") {
+  const Desk desk;
+  const std::string line = fmt::format("{} --model {} --synthetic --seq 8 --steps 0 --quiet ",
+                                       kTrainGpt, desk.path("config.json"));
+  const auto threads = [&](const std::string& command) {
+    const Finished finished = run(command);
+    REQUIRE_MESSAGE(finished.code == 0, finished.err);
+    return desk.metrics("m.jsonl").back()["summary"]["config"]["threads"].get<int>();
+  };
+  const std::string file = "--metrics " + desk.path("m.jsonl");
+  const int cores = threads(line + file);
+  CHECK(threads(line + file + " --ranks 2") == std::max(1, cores / 2));
+  CHECK(threads("taskset -c 0 " + line + file) == 1);
+  CHECK(threads(line + file + " --threads 3") == 3);
+  if (!has_mpi()) return;
+  CHECK(threads(mpiexec(2) + line + file) == std::max(1, cores / 2));
+  // Two nodes with one rank each, then with two and one: all take what the fuller one allows.
+  const auto on = [&](int ranks, const char* node) {
+    return fmt::format("-n {} env ASHLAR_HOST={} {}{} ", ranks, node, line, file);
+  };
+  const std::string launcher = std::string(ASHLAR_MPIEXEC) + " ";
+  CHECK(threads(launcher + on(1, "a") + ": " + on(1, "b")) == cores);
+  CHECK(threads(launcher + on(2, "a") + ": " + on(1, "b")) == std::max(1, cores / 2));
 }
 
 }  // namespace cli

@@ -94,4 +94,26 @@ TEST_CASE("resume: --save-every keeps a checkpoint that is whole, whenever the r
   }
 }
 
+TEST_CASE("resume: after a kill the metrics have each step once, and the uninterrupted bits") {
+  const Desk desk;
+  const std::string line = desk.base() + "--ranks 2 --dropout 0.1 ";
+  const std::string files =
+      fmt::format("--save {} --metrics {} ", desk.path("saved"), desk.path("m.jsonl"));
+  const auto whole = desk.bits(line + "--steps 60");
+  REQUIRE(whole.size() == 60);
+  {
+    Process killed(words(line + files + "--steps 100000 --save-every 25"));
+    desk.await_steps("m.jsonl", 40);
+  }
+  const auto before = desk.steps<int>("m.jsonl", "step");
+  REQUIRE(before.size() >= 40);
+  const Finished resumed = run(line + files + "--steps 60 --resume " + desk.path("saved"));
+  REQUIRE_MESSAGE(resumed.code == 0, resumed.err);
+  const auto steps = desk.steps<int>("m.jsonl", "step");
+  REQUIRE(steps.size() >= 60);
+  for (std::size_t i = 0; i < steps.size(); ++i) CHECK(steps[i] == static_cast<int>(i) + 1);
+  const auto bits = desk.steps<std::string>("m.jsonl", "loss_bits");
+  CHECK(std::equal(whole.begin(), whole.end(), bits.begin()));
+}
+
 }  // namespace cli
