@@ -1,0 +1,81 @@
+#include "memory/plan/best_fit.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace ashlar::plan {
+
+Packing::Packing(std::span<const Item> items, int sections)
+    : items_(items), offsets_(items.size(), -1) {
+  constexpr int kNarrowest = 16;
+  int stride = std::max(sections, 1);
+  do {
+    const int windows = (sections + stride - 1) / stride;
+    layers_.push_back({stride, {}});
+    layers_.back().windows.resize(static_cast<std::size_t>(std::max(windows, 1)));
+    stride = (stride + 3) / 4;
+  } while (stride >= kNarrowest && items.size() > 256);
+}
+
+std::int64_t Packing::best_offset(std::size_t id) const {
+  const Item& item = items_[id];
+  auto layer = layers_.rbegin();
+  while (layer + 1 != layers_.rend() &&
+         item.last > (item.first / layer->stride + 2) * layer->stride)
+    ++layer;
+  std::int64_t top = 0, best = -1, best_gap = 0;
+  for (const std::uint32_t other :
+       layer->windows[static_cast<std::size_t>(item.first / layer->stride)]) {
+    if (!item.meets(items_[other])) continue;
+    const std::int64_t gap = offsets_[other] - top;
+    if (gap >= item.size && (best < 0 || gap < best_gap)) {
+      best = top;
+      best_gap = gap;
+    }
+    top = std::max(top, offsets_[other] + items_[other].size);
+  }
+  return best < 0 ? top : best;
+}
+
+void Packing::place(std::size_t id, std::int64_t offset) {
+  const Item& item = items_[id];
+  offsets_[id] = offset;
+  height_ = std::max(height_, offset + item.size);
+  const auto by_offset = [&](std::uint32_t a, std::uint32_t b) {
+    return offsets_[a] < offsets_[b];
+  };
+  for (Layer& layer : layers_) {
+    const int last =
+        std::min((item.last - 1) / layer.stride, static_cast<int>(layer.windows.size()) - 1);
+    for (int w = std::max(item.first / layer.stride - 1, 0); w <= last; ++w) {
+      auto& window = layer.windows[static_cast<std::size_t>(w)];
+      const auto key = static_cast<std::uint32_t>(id);
+      window.insert(std::upper_bound(window.begin(), window.end(), key, by_offset), key);
+    }
+  }
+}
+
+std::vector<std::int64_t> best_fit(const Problem& problem) {
+  const std::vector<Item>& items = problem.items;
+  std::vector<std::size_t> order(items.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::vector<std::int64_t> best;
+  std::int64_t height = 0;
+  const auto attempt = [&](auto key) {
+    if (!best.empty() && height == problem.load) return;
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return key(items[a]) > key(items[b]); });
+    Packing packing(items, problem.sections);
+    for (const std::size_t id : order) packing.place(id, packing.best_offset(id));
+    if (!best.empty() && packing.height() >= height) return;
+    best = packing.offsets();
+    height = packing.height();
+  };
+  attempt([](const Item& i) { return i.size; });
+  attempt([](const Item& i) { return static_cast<double>(i.size) * i.width(); });
+  attempt([](const Item& i) { return i.width(); });
+  attempt([](const Item& i) { return -i.first; });
+  return best;
+}
+
+}  // namespace ashlar::plan

@@ -1,0 +1,37 @@
+// The lowest plan: best fit first, then searches below it, each with a node limit, in turn over
+// rules, orders and capacities, with limits that grow from round to round.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "ashlar/memory_plan.hpp"
+#include "memory/plan/search.hpp"
+
+namespace ashlar::plan {
+
+class Solver {
+ public:
+  Solver(std::span<const PlannedBuffer> buffers, const PlanOptions& options);
+
+  PlanResult run();
+
+ private:
+  bool done() const;
+  void accept(const std::vector<std::int64_t>& offsets);
+  std::int64_t target(int attempt) const;
+  void attempt(Search& search, int index);
+  std::vector<int> rank(int order, double noise);
+  bool report(std::int64_t nodes);
+
+  const PlanOptions& options_;
+  Problem problem_;
+  std::vector<std::int64_t> load_of_;  // by item: the largest load of its sections
+  MemoryPlan best_;                    // bytes
+  std::int64_t height_ = 0, lower_bound_ = 0, capacity_ = 0, nodes_ = 0;  // units
+  bool stopped_ = false;
+  std::mt19937_64 random_{1};
+};
+
+}  // namespace ashlar::plan
