@@ -156,6 +156,7 @@ class Tracer {
   int current_unit() const { return unit_; }
   void set_section(Section section) { section_ = section; }
   void set_backward(bool backward) { backward_ = backward; }
+  bool backward() const { return backward_; }
 
  private:
   ValueId add_value(TensorType type, Category category);

@@ -70,9 +70,19 @@ struct VjpArguments {
   std::span<const DType> gradient_dtypes;
 };
 
+/// What a jvp rule sees. `tangents` has one entry per input, of the input's type, empty where zero.
+struct JvpArguments {
+  const OpDef& op;
+  Tracer& tracer;
+  const Attributes& attributes;
+  std::span<const Value> inputs;
+  std::span<const Value> outputs;
+  std::span<const Value> tangents;
+};
+
 /// Floating-point operations and bytes of one run.
 struct Cost {
-  enum class Class : std::uint8_t { none, memory, product, collective };
+  enum class Class : std::uint8_t { none, memory, product, attention, collective };
   Class kind = Class::memory;
   double flops = 0;
   double bytes_read = 0;
@@ -92,9 +102,17 @@ struct OpDef {
   /// Types of the outputs. @throws InvalidArgument.
   std::vector<TensorType> (*shape)(std::span<const TensorType> inputs,
                                    const Attributes& attributes) = nullptr;
-  /// Cotangents of the inputs, one per input, empty where not needed or zero. Null: not
-  /// differentiable.
+  /// Cotangents of the inputs, one per input, empty where not needed or zero.
   std::vector<Value> (*vjp)(const VjpArguments&) = nullptr;
+  /// Tangents of the outputs, empty where zero. The rules below serve most rows.
+  std::vector<Value> (*jvp)(const JvpArguments&) = nullptr;
+  /// The outputs again, made of rows that are differentiated; empty for residuals (outputs that
+  /// only backward reads), which are not differentiable. Serves where vjp or jvp is null: rows of
+  /// backward, and jvp of fused rows.
+  std::vector<Value> (*expand)(std::span<const Value> inputs,
+                               const Attributes& attributes) = nullptr;
+  /// Why a row has none of the three; part of the error when it is differentiated all the same.
+  std::string_view not_differentiable = {};
   /// Not null: the only output is a view of input 0 and the node runs nothing. Nothing where the
   /// input's strides forbid a view.
   std::optional<ViewLayout> (*view)(const TensorType& input, const Shape& strides,
@@ -130,6 +148,19 @@ struct OpDef {
   /// them if they are not).
   std::vector<int> strided_inputs = {};
 };
+
+// Rules for OpDef::jvp.
+/// Jointly linear in the floating-point inputs: the op itself, on the tangents.
+std::vector<Value> linear_jvp(const JvpArguments& arguments);
+/// Linear in each floating-point input: the sum over i of the op with input i replaced by its
+/// tangent.
+std::vector<Value> multilinear_jvp(const JvpArguments& arguments);
+/// The Jacobian of the only output by each input is symmetric (element-wise ops: diagonal): the
+/// row's own vjp of the tangents.
+std::vector<Value> symmetric_jvp(const JvpArguments& arguments);
+/// Output 0 is a scalar: the inner product of the row's own gradient and the tangents. Other
+/// outputs are residuals.
+std::vector<Value> scalar_jvp(const JvpArguments& arguments);
 
 /// The (output, input) pairs of a node that share memory by its op's rule, absent inputs left out.
 std::vector<std::pair<int, int>> in_place_pairs(const Node& node);

@@ -78,6 +78,9 @@ Value slice(Value x, int axis, std::int64_t begin, std::int64_t end,
             Where where = Where::current());
 Value broadcast_to(Value x, const Shape& shape, Where where = Where::current());
 Value contiguous(Value x, Where where = Where::current());  // a copy unless x is contiguous already
+Value alias(Value x, Where where = Where::current());       // x as a value of its own, same memory
+/// x, as a constant to derivatives of either mode.
+Value stop_gradient(Value x, Where where = Where::current());
 
 // Reductions, in a fixed order.
 /// Sums the axes that are set in the mask (bit i: axis i) and drops them.

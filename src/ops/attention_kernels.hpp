@@ -24,6 +24,7 @@ std::int64_t attention_backward_workspace(const AttentionSizes& sizes, DType dty
 
 void attention(const KernelArguments& arguments);           // qkv -> out, lse
 void attention_backward(const KernelArguments& arguments);  // qkv, out, lse, dout -> dqkv
+void causal_mask(const KernelArguments& arguments);
 
 }  // namespace kernels
 }  // namespace ashlar

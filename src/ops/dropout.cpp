@@ -19,6 +19,7 @@ std::vector<Value> dropout_vjp(const VjpArguments& a);
 const OpDef kDropout{.name = "dropout",
                      .shape = dropout_shape,
                      .vjp = dropout_vjp,
+                     .jvp = linear_jvp,
                      .may_reuse = {0},
                      .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 12); },
                      .run = kernels::dropout};

@@ -1,10 +1,12 @@
 // Rows of element-wise operations. Broadcasting is a view in front of the row: a row itself sees
 // operands of one shape, so its vjp need not know about it.
 #include <algorithm>
+#include <cmath>
+#include <numbers>
 
-#include "ops/check.hpp"
 #include "ops/copy_kernels.hpp"
 #include "ops/elementwise_kernels.hpp"
+#include "ops/expansion.hpp"
 
 namespace ashlar {
 namespace {
@@ -24,6 +26,17 @@ std::vector<TensorType> unary_shape(std::span<const TensorType> inputs, const At
 template <int Flops>
 Cost cost(const OpShapes& shapes) {
   return memory_cost(shapes, Flops);
+}
+
+/// What is there of a and b, added.
+std::vector<Value> add_jvp(const JvpArguments& a) {
+  const Value p = a.tangents[0], q = a.tangents[1];
+  return {p && q ? add(p, q) : p ? p : q};
+}
+
+std::vector<Value> subtract_jvp(const JvpArguments& a) {
+  const Value p = a.tangents[0], q = a.tangents[1];
+  return {p && q ? subtract(p, q) : p ? p : scale(q, -1)};
 }
 
 /// The only cotangent of a unary op, in the type that was asked for.
@@ -80,6 +93,7 @@ std::vector<Value> log_vjp(const VjpArguments& a) {
 const OpDef kAdd{.name = "add",
                  .shape = binary_shape,
                  .vjp = add_vjp,
+                 .jvp = add_jvp,
                  .may_reuse = {0, 1},
                  .cost = cost<1>,
                  .run = kernels::add,
@@ -87,6 +101,7 @@ const OpDef kAdd{.name = "add",
 const OpDef kSubtract{.name = "subtract",
                       .shape = binary_shape,
                       .vjp = subtract_vjp,
+                      .jvp = subtract_jvp,
                       .may_reuse = {0, 1},
                       .cost = cost<1>,
                       .run = kernels::subtract,
@@ -94,6 +109,7 @@ const OpDef kSubtract{.name = "subtract",
 const OpDef kMultiply{.name = "multiply",
                       .shape = binary_shape,
                       .vjp = multiply_vjp,
+                      .jvp = multilinear_jvp,
                       .may_reuse = {0, 1},
                       .cost = cost<1>,
                       .run = kernels::multiply,
@@ -101,6 +117,7 @@ const OpDef kMultiply{.name = "multiply",
 const OpDef kDivide{.name = "divide",
                     .shape = binary_shape,
                     .vjp = divide_vjp,
+                    .jvp = symmetric_jvp,
                     .may_reuse = {0, 1},
                     .cost = cost<1>,
                     .run = kernels::divide,
@@ -108,24 +125,33 @@ const OpDef kDivide{.name = "divide",
 const OpDef kScale{.name = "scale",
                    .shape = unary_shape,
                    .vjp = scale_vjp,
+                   .jvp = linear_jvp,
                    .may_reuse = {0},
                    .cost = cost<1>,
                    .run = kernels::scale};
 const OpDef kExp{.name = "exp",
                  .shape = unary_shape,
                  .vjp = exp_vjp,
+                 .jvp = symmetric_jvp,
                  .may_reuse = {0},
                  .cost = cost<16>,
                  .run = kernels::exp};
 const OpDef kLog{.name = "log",
                  .shape = unary_shape,
                  .vjp = log_vjp,
+                 .jvp = symmetric_jvp,
                  .may_reuse = {0},
                  .cost = cost<16>,
                  .run = kernels::log};
 
+/// dy (1 - y^2)
+std::vector<Value> expand_tanh_backward(std::span<const Value> inputs, const Attributes&) {
+  const Value y = inputs[0], dy = inputs[1];
+  return {subtract(dy, multiply(dy, multiply(y, y)))};
+}
 const OpDef kTanhBackward{.name = "tanh_backward",  // (y, dy)
                           .shape = binary_shape,
+                          .expand = expand_tanh_backward,
                           .may_reuse = {0, 1},
                           .cost = cost<3>,
                           .run = kernels::tanh_backward,
@@ -136,12 +162,23 @@ std::vector<Value> tanh_vjp(const VjpArguments& a) {
 const OpDef kTanh{.name = "tanh",
                   .shape = unary_shape,
                   .vjp = tanh_vjp,
+                  .jvp = symmetric_jvp,
                   .may_reuse = {0},
                   .cost = cost<20>,
                   .run = kernels::tanh};
 
+/// x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+Value gelu_formula(Value x) {
+  const Value cube = multiply(x, multiply(x, x));
+  const Value t = tanh(scale(add(x, scale(cube, 0.044715)), std::sqrt(2 / std::numbers::pi)));
+  return scale(add(x, multiply(x, t)), 0.5);
+}
+std::vector<Value> expand_gelu_backward(std::span<const Value> inputs, const Attributes&) {
+  return {cast(pull(gelu_formula, wide(inputs[0]), wide(inputs[1])), inputs[0].dtype())};
+}
 const OpDef kGeluBackward{.name = "gelu_backward",  // (x, dy)
                           .shape = binary_shape,
+                          .expand = expand_gelu_backward,
                           .may_reuse = {0, 1},
                           .cost = cost<30>,
                           .run = kernels::gelu_backward,
@@ -152,6 +189,7 @@ std::vector<Value> gelu_vjp(const VjpArguments& a) {
 const OpDef kGelu{.name = "gelu",
                   .shape = unary_shape,
                   .vjp = gelu_vjp,
+                  .jvp = symmetric_jvp,
                   .may_reuse = {0},
                   .cost = cost<24>,
                   .run = kernels::gelu};
@@ -164,14 +202,21 @@ std::vector<TensorType> cast_shape(std::span<const TensorType> inputs,
   return {result};
 }
 std::vector<Value> cast_vjp(const VjpArguments& a) { return unary_gradient(a, a.cotangents[0]); }
-const OpDef kCast{
-    .name = "cast", .shape = cast_shape, .vjp = cast_vjp, .cost = cost<0>, .run = kernels::cast};
+const OpDef kCast{.name = "cast",
+                  .shape = cast_shape,
+                  .vjp = cast_vjp,
+                  .jvp = linear_jvp,
+                  .cost = cost<0>,
+                  .run = kernels::cast};
 
 std::vector<TensorType> constant_shape(std::span<const TensorType>, const Attributes& attributes) {
   return {{dtype_attribute(attributes), attributes.shape("shape")}};
 }
-const OpDef kConstant{
-    .name = "constant", .shape = constant_shape, .cost = cost<0>, .run = kernels::constant};
+const OpDef kConstant{.name = "constant",
+                      .shape = constant_shape,
+                      .not_differentiable = "it has no inputs",
+                      .cost = cost<0>,
+                      .run = kernels::constant};
 
 /// The shape that both operands broadcast to: aligned at the last axis, extents equal or 1.
 Shape common_shape(const Shape& a, const Shape& b, std::string_view op, Where where) {

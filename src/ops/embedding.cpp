@@ -38,8 +38,20 @@ Cost gradient_cost(const OpShapes& shapes) {
   return cost;
 }
 
+/// The gradients are linear in dy: their transposes look rows up again.
+std::vector<Value> tokens_vjp(const VjpArguments& a) {
+  return {Value(), cast(embedding(a.inputs[0], a.cotangents[0], {}), a.gradient_dtypes[1])};
+}
+std::vector<Value> positions_vjp(const VjpArguments& a) {
+  const Shape shape = a.inputs[0].shape();
+  const Value rows = slice(a.cotangents[0], 0, 0, shape[-2]);
+  return {cast(broadcast_to(rows, shape), a.gradient_dtypes[0])};
+}
+
 const OpDef kTokens{.name = "embedding_tokens",  // tokens, dy
                     .shape = gradient_shape,
+                    .vjp = tokens_vjp,
+                    .jvp = linear_jvp,
                     .workspace =
                         [](const OpShapes& shapes, const Backend&) {
                           return kernels::embedding_tokens_workspace(shapes.inputs[0].elements());
@@ -49,6 +61,8 @@ const OpDef kTokens{.name = "embedding_tokens",  // tokens, dy
 
 const OpDef kPositions{.name = "embedding_positions",  // dy
                        .shape = gradient_shape,
+                       .vjp = positions_vjp,
+                       .jvp = linear_jvp,
                        .cost = gradient_cost,
                        .run = kernels::embedding_positions};
 
@@ -76,6 +90,7 @@ Cost embedding_cost(const OpShapes& shapes) {
 const OpDef kEmbedding{.name = "embedding",
                        .shape = embedding_shape,
                        .vjp = embedding_vjp,
+                       .jvp = linear_jvp,
                        .cost = embedding_cost,
                        .run = kernels::embedding};
 

@@ -1,5 +1,5 @@
 // Rows of layer norm (Ba et al., arXiv:1607.06450), alone and fused with the residual addition.
-#include "ops/check.hpp"
+#include "ops/expansion.hpp"
 #include "ops/layer_norm_kernels.hpp"
 
 namespace ashlar {
@@ -20,11 +20,39 @@ TensorType statistics_of(const TensorType& x) {
   return {statistics_dtype(x.dtype), rows};
 }
 
+// Expansions: mean and reciprocal deviation are residuals, made again from x.
+Value normalised(Value x, double epsilon) {
+  const double n = static_cast<double>(x.shape()[-1]);
+  const Value centred = subtract(x, scale(row_sums(x), 1 / n));
+  const Value variance = scale(row_sums(multiply(centred, centred)), 1 / n);
+  const Value shifted = add(variance, constant(x.tracer(), epsilon, x.dtype(), {}));
+  return multiply(centred, exp(scale(log(shifted), -0.5)));
+}
+std::vector<Value> expand_layer_norm(std::span<const Value> inputs, const Attributes& attributes) {
+  const Value y =
+      multiply(normalised(wide(inputs[0]), attributes.number("epsilon")), wide(inputs[1]));
+  return {cast(add(y, wide(inputs[2])), inputs[0].dtype()), {}, {}};
+}
+std::vector<Value> expand_backward(std::span<const Value> inputs, const Attributes& attributes) {
+  const double epsilon = attributes.number("epsilon");
+  const Value dy = multiply(wide(inputs[4]), wide(inputs[1]));
+  Value dx = pull([epsilon](Value x) { return normalised(x, epsilon); }, wide(inputs[0]), dy);
+  if (inputs[5]) dx = add(dx, wide(inputs[5]));
+  return {cast(dx, inputs[0].dtype())};
+}
+std::vector<Value> expand_parameters(std::span<const Value> inputs, const Attributes& attributes) {
+  const Value x = as_matrix(wide(inputs[0])), dy = as_matrix(wide(inputs[3]));
+  const Value product = multiply(normalised(x, attributes.number("epsilon")), dy);
+  return {sum_as(product, 1, static_cast<DType>(attributes.integer("weight_dtype"))),
+          sum_as(dy, 1, static_cast<DType>(attributes.integer("bias_dtype")))};
+}
+
 // dx
 const OpDef kBackward{
     .name = "layer_norm_backward",  // x, weight, mean, rstd, dy, dsum (may be absent)
     .shape = [](std::span<const TensorType> inputs,
                 const Attributes&) { return std::vector{inputs[0]}; },
+    .expand = expand_backward,
     .may_reuse = {5, 4, 0},
     .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 12); },
     .run = kernels::layer_norm_backward};
@@ -38,6 +66,7 @@ const OpDef kParameters{.name = "layer_norm_parameters",  // x, mean, rstd, dy
                                   {static_cast<DType>(attributes.integer("weight_dtype")), row},
                                   {static_cast<DType>(attributes.integer("bias_dtype")), row}};
                             },
+                        .expand = expand_parameters,
                         .workspace =
                             [](const OpShapes& shapes, const Backend&) {
                               return kernels::layer_norm_parameters_workspace(shapes.inputs[0]);
@@ -63,11 +92,14 @@ Gradients backward(const VjpArguments& a, std::size_t first, Value x, Value mean
     const auto results =
         a.tracer.apply(kParameters, operands,
                        {{"weight_dtype", static_cast<std::int64_t>(a.gradient_dtypes[first])},
-                        {"bias_dtype", static_cast<std::int64_t>(a.gradient_dtypes[first + 1])}});
+                        {"bias_dtype", static_cast<std::int64_t>(a.gradient_dtypes[first + 1])},
+                        {"epsilon", a.attributes.number("epsilon")}});
     gradients.weight = results[0];
     gradients.bias = results[1];
   }
-  if (needs_x) gradients.x = a.tracer.apply1(kBackward, {x, a.inputs[first], mean, rstd, dy, dsum});
+  if (needs_x)
+    gradients.x = a.tracer.apply1(kBackward, {x, a.inputs[first], mean, rstd, dy, dsum},
+                                  {{"epsilon", a.attributes.number("epsilon")}});
   return gradients;
 }
 
@@ -90,6 +122,7 @@ const OpDef kLayerNorm{
     .name = "layer_norm",
     .shape = layer_norm_shape,
     .vjp = layer_norm_vjp,
+    .expand = expand_layer_norm,
     .may_reuse = {0},
     .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 8); },
     .rebuild =
@@ -116,9 +149,15 @@ std::vector<Value> add_layer_norm_vjp(const VjpArguments& a) {
   return {a.needed[0] ? cast(g.x, a.gradient_dtypes[0]) : Value(),
           a.needed[1] ? cast(g.x, a.gradient_dtypes[1]) : Value(), g.weight, g.bias};
 }
+std::vector<Value> expand_add_layer_norm(std::span<const Value> inputs,
+                                         const Attributes& attributes) {
+  const Value total = add(inputs[0], inputs[1]);
+  return {total, layer_norm(total, inputs[2], inputs[3], attributes.number("epsilon")), {}, {}};
+}
 const OpDef kAddLayerNorm{.name = "add_layer_norm",
                           .shape = add_layer_norm_shape,
                           .vjp = add_layer_norm_vjp,
+                          .expand = expand_add_layer_norm,
                           .may_reuse = {0, 1},
                           .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 9); },
                           .rebuilt = 1,

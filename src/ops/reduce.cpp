@@ -41,6 +41,7 @@ Cost sum_cost(const OpShapes& shapes) {
 const OpDef kSum{.name = "sum",
                  .shape = sum_shape,
                  .vjp = sum_vjp,
+                 .jvp = linear_jvp,
                  .cost = sum_cost,
                  .run = kernels::sum,
                  .strided_inputs = {0}};

@@ -1,5 +1,5 @@
 // Rows of softmax and of cross-entropy on given logits.
-#include "ops/check.hpp"
+#include "ops/expansion.hpp"
 #include "ops/softmax_kernels.hpp"
 
 namespace ashlar {
@@ -12,8 +12,15 @@ std::vector<TensorType> softmax_shape(std::span<const TensorType> inputs, const 
   return {inputs[0]};
 }
 
+/// y (dy - sum(y dy))
+std::vector<Value> expand_softmax_backward(std::span<const Value> inputs, const Attributes&) {
+  const Value y = wide(inputs[0]), dy = wide(inputs[1]);
+  return {cast(multiply(y, subtract(dy, row_sums(multiply(y, dy)))), inputs[0].dtype())};
+}
+
 const OpDef kSoftmaxBackward{.name = "softmax_backward",  // y, dy
                              .shape = softmax_shape,
+                             .expand = expand_softmax_backward,
                              .may_reuse = {1, 0},
                              .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 4); },
                              .run = kernels::softmax_backward};
@@ -26,6 +33,7 @@ std::vector<Value> softmax_vjp(const VjpArguments& a) {
 const OpDef kSoftmax{.name = "softmax",
                      .shape = softmax_shape,
                      .vjp = softmax_vjp,
+                     .jvp = symmetric_jvp,
                      .may_reuse = {0},
                      .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 20); },
                      .run = kernels::softmax};
@@ -43,10 +51,30 @@ std::vector<TensorType> cross_entropy_shape(std::span<const TensorType> inputs, 
   return {{statistics, Shape()}, {statistics, rows}};
 }
 
+const OpDef kTargetWeights{
+    .name = "target_weights",  // targets -> 1 / (targets that count) at each row's target, else 0
+    .shape =
+        [](std::span<const TensorType> inputs, const Attributes& attributes) {
+          const Shape& rows = inputs[0].shape;
+          std::vector<std::int64_t> extents(rows.begin(), rows.end());
+          extents.push_back(attributes.integer("vocabulary"));
+          return std::vector<TensorType>{{dtype_attribute(attributes), Shape(extents)}};
+        },
+    .not_differentiable = "targets are integers",
+    .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 0); },
+    .run = kernels::target_weights};
+
+/// The row sums are recomputed: lse is a residual.
+std::vector<Value> expand_cross_entropy_backward(std::span<const Value> inputs, const Attributes&) {
+  const Value slope = cross_entropy_slope(inputs[0], inputs[1]);
+  return {cast(multiply(slope, inputs[3]), inputs[0].dtype())};
+}
+
 const OpDef kCrossEntropyBackward{
     .name = "cross_entropy_backward",  // logits, targets, lse, dloss
     .shape = [](std::span<const TensorType> inputs,
                 const Attributes&) { return std::vector{inputs[0]}; },
+    .expand = expand_cross_entropy_backward,
     .may_reuse = {0},
     .cost = [](const OpShapes& shapes) { return memory_cost(shapes, 18); },
     .run = kernels::cross_entropy_backward};
@@ -61,6 +89,7 @@ std::vector<Value> cross_entropy_vjp(const VjpArguments& a) {
 const OpDef kCrossEntropy{.name = "cross_entropy",
                           .shape = cross_entropy_shape,
                           .vjp = cross_entropy_vjp,
+                          .jvp = scalar_jvp,
                           .cost =
                               [](const OpShapes& shapes) {
                                 Cost cost = memory_cost(shapes, 0);
@@ -70,6 +99,14 @@ const OpDef kCrossEntropy{.name = "cross_entropy",
                           .run = kernels::cross_entropy};
 
 }  // namespace
+
+Value cross_entropy_slope(Value logits, Value targets) {
+  const Value x = wide(logits);
+  const Attributes attributes{{"vocabulary", x.shape()[-1]},
+                              {"dtype", static_cast<std::int64_t>(x.dtype())}};
+  const Value weights = x.tracer().apply1(kTargetWeights, {targets}, attributes);
+  return subtract(multiply(softmax(x), row_sums(weights)), weights);
+}
 
 Value softmax(Value x, Where where) { return x.tracer().apply1(kSoftmax, {x}, {}, where); }
 

@@ -21,14 +21,36 @@ ViewLayout plain(ViewLayout layout, const Shape& shape) {
   return layout;
 }
 
-// contiguous
-std::vector<TensorType> contiguous_shape(std::span<const TensorType> inputs, const Attributes&) {
+std::vector<TensorType> same_shape(std::span<const TensorType> inputs, const Attributes&) {
   return {inputs[0]};
 }
-std::vector<Value> contiguous_vjp(const VjpArguments& a) { return gradient(a, a.cotangents[0]); }
+std::optional<ViewLayout> same_view(const TensorType&, const Shape& strides, const TensorType&,
+                                    const Attributes&) {
+  return ViewLayout{.strides = strides};
+}
+std::vector<Value> same_vjp(const VjpArguments& a) { return gradient(a, a.cotangents[0]); }
+
+// alias
+const OpDef kAlias{.name = "alias",
+                   .shape = same_shape,
+                   .vjp = same_vjp,
+                   .jvp = linear_jvp,
+                   .view = same_view,
+                   .cost = no_cost};
+
+// stop_gradient: nothing flows through it
+const OpDef kStopGradient{.name = "stop_gradient",
+                          .shape = same_shape,
+                          .vjp = [](const VjpArguments&) { return std::vector<Value>(1); },
+                          .jvp = [](const JvpArguments&) { return std::vector<Value>(1); },
+                          .view = same_view,
+                          .cost = no_cost};
+
+// contiguous
 const OpDef kContiguous{.name = "contiguous",
-                        .shape = contiguous_shape,
-                        .vjp = contiguous_vjp,
+                        .shape = same_shape,
+                        .vjp = same_vjp,
+                        .jvp = linear_jvp,
                         .cost = copy_cost,
                         .run = kernels::copy,
                         .strided_inputs = {0}};
@@ -81,6 +103,7 @@ std::optional<ViewLayout> reshape_view(const TensorType& input, const Shape& str
 const OpDef kReshape{.name = "reshape",
                      .shape = reshape_shape,
                      .vjp = reshape_vjp,
+                     .jvp = linear_jvp,
                      .view = reshape_view,
                      .cost = no_cost};
 
@@ -107,6 +130,7 @@ std::optional<ViewLayout> transpose_view(const TensorType&, const Shape& strides
 const OpDef kTranspose{.name = "transpose",
                        .shape = transpose_shape,
                        .vjp = transpose_vjp,
+                       .jvp = linear_jvp,
                        .view = transpose_view,
                        .cost = no_cost};
 
@@ -123,6 +147,7 @@ std::vector<Value> pad_vjp(const VjpArguments& a) {
 const OpDef kPad{.name = "pad",
                  .shape = pad_shape,
                  .vjp = pad_vjp,
+                 .jvp = linear_jvp,
                  .cost = copy_cost,
                  .run = kernels::pad,
                  .strided_inputs = {0}};
@@ -150,8 +175,12 @@ std::optional<ViewLayout> slice_view(const TensorType&, const Shape& strides,
   return plain({.offset = attributes.integer("begin") * strides[axis], .strides = strides},
                output.shape);
 }
-const OpDef kSlice{
-    .name = "slice", .shape = slice_shape, .vjp = slice_vjp, .view = slice_view, .cost = no_cost};
+const OpDef kSlice{.name = "slice",
+                   .shape = slice_shape,
+                   .vjp = slice_vjp,
+                   .jvp = linear_jvp,
+                   .view = slice_view,
+                   .cost = no_cost};
 
 // broadcast_to
 std::vector<TensorType> broadcast_shape(std::span<const TensorType> inputs,
@@ -187,6 +216,7 @@ std::optional<ViewLayout> broadcast_view(const TensorType& input, const Shape& s
 const OpDef kBroadcast{.name = "broadcast_to",
                        .shape = broadcast_shape,
                        .vjp = broadcast_vjp,
+                       .jvp = linear_jvp,
                        .view = broadcast_view,
                        .cost = no_cost};
 
@@ -224,6 +254,12 @@ Value broadcast_to(Value x, const Shape& shape, Where where) {
 Value contiguous(Value x, Where where) {
   if (x.contiguous()) return x;
   return x.tracer().apply1(kContiguous, {x}, {}, where);
+}
+
+Value alias(Value x, Where where) { return x.tracer().apply1(kAlias, {x}, {}, where); }
+
+Value stop_gradient(Value x, Where where) {
+  return x.tracer().apply1(kStopGradient, {x}, {}, where);
 }
 
 }  // namespace ashlar

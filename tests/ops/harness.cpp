@@ -157,6 +157,95 @@ void check_finite_differences(const Case& c, const std::vector<Doubles>& inputs,
   }
 }
 
+double sum_of_dots(std::span<const Doubles> a, std::span<const Doubles> b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += dot(a[i], b[i]);
+  return sum;
+}
+
+/// What `run` gives at inputs + step x tangents and at inputs - step x tangents, as a quotient.
+std::vector<Doubles> central_difference(const Case& c, const std::vector<Doubles>& inputs,
+                                        const std::vector<Doubles>& tangents, const Run& how) {
+  const double step = 1e-5;
+  std::vector<Doubles> quotient;
+  for (const double sign : {1.0, -1.0}) {
+    std::vector<Doubles> moved = inputs;
+    std::size_t next = 0;
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+      if (!is_wrt(c.inputs[k])) continue;
+      for (std::size_t i = 0; i < moved[k].size(); ++i)
+        moved[k][i] += sign * step * tangents[next][i];
+      ++next;
+    }
+    const Result result = run(c, moved, how);
+    quotient.resize(result.values.size());
+    for (std::size_t o = 0; o < result.values.size(); ++o) {
+      quotient[o].resize(result.values[o].size());
+      for (std::size_t i = 0; i < quotient[o].size(); ++i)
+        quotient[o][i] += sign * result.values[o][i] / (2 * step);
+    }
+  }
+  return quotient;
+}
+
+/// jvp, jvp of vjp and vjp of vjp, along one direction through all inputs.
+void check_forward_and_second_order(const Case& c, const std::vector<Doubles>& inputs,
+                                    const std::vector<Doubles>& cotangents) {
+  std::vector<Doubles> tangents, others;
+  for (const Input& input : c.inputs) {
+    if (!is_wrt(input)) continue;
+    tangents.push_back(random_values(input.shape.elements(), -1, 1, 501 + tangents.size()));
+    others.push_back(random_values(input.shape.elements(), -1, 1, 601 + others.size()));
+  }
+  const Run how{.backward = true,
+                .cotangents = cotangents,
+                .tangents = tangents,
+                .second_cotangents = others};
+  const std::vector<Doubles> all = run(c, inputs, how).values;
+  const auto expected =
+      central_difference(c, inputs, tangents, {.backward = true, .cotangents = cotangents});
+  const std::size_t outputs = cotangents.size(), n = tangents.size();
+  const std::span gradients(all.data() + outputs, n);
+  const std::span derivatives(all.data() + outputs + n, outputs + n);
+  const std::span second(all.data() + 2 * (outputs + n), n);
+  double scale = 0;  // of second derivatives: where all are zero, rounding of the gradients counts
+  for (std::size_t i = 0; i < n; ++i)
+    scale = std::max({scale, largest(expected[outputs + i]), largest(gradients[i])});
+  for (std::size_t i = 0; i < outputs + n; ++i) {
+    const bool first = i < outputs;
+    const double own = largest(expected[i]);
+    const double bound = first || own == 0 ? 1e-6 : 1e-6 * std::max(1.0, scale / own);
+    check_close(
+        fmt::format("{}: {} {} against finite differences", c.name,
+                    first ? "jvp of output" : "jvp of vjp of input", first ? i : i - outputs),
+        derivatives[i], expected[i], bound);
+  }
+  const auto close = [&](const char* what, double a, double b, double magnitude) {
+    CHECK_MESSAGE(std::abs(a - b) <= 1e-10 * std::max(magnitude, 1e-300), c.name, ": ", what, " ",
+                  a, " and ", b);
+  };
+  const auto magnitude = [](std::span<const Doubles> values) {
+    double sum = 0;
+    for (const Doubles& v : values) sum += std::sqrt(dot(v, v) * static_cast<double>(v.size()));
+    return sum;
+  };
+  close("vjp and jvp are not adjoint:", sum_of_dots(derivatives.first(outputs), cotangents),
+        sum_of_dots(gradients, tangents), magnitude(gradients));
+  close("the second derivatives of reverse and forward mode are not adjoint:",
+        sum_of_dots(derivatives.subspan(outputs), others), sum_of_dots(second, tangents),
+        magnitude(second) + magnitude(derivatives.subspan(outputs)));
+}
+
+/// Every row can be differentiated in both modes, or says why not.
+void check_rows(const Case& c, const Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    const OpDef& op = *node.op;
+    const bool both = op.expand != nullptr || (op.vjp != nullptr && op.jvp != nullptr);
+    CHECK_MESSAGE(both != !op.not_differentiable.empty(), c.name, ": row '", op.name,
+                  "' neither has rules nor says why not");
+  }
+}
+
 void check_precision(const Case& c, const std::vector<Doubles>& inputs,
                      const std::vector<Doubles>& cotangents, DType dtype) {
   std::vector<Doubles> exact_inputs = inputs, exact_cotangents = cotangents;
@@ -289,6 +378,28 @@ Result run(const Case& c, std::span<const Doubles> inputs, const Run& how) {
       results.push_back(gradient);
     }
   }
+  const auto bound = [&](const char* name, const std::vector<Doubles>& directions) {
+    std::vector<Value> inputs_of_wrt;
+    for (std::size_t i = 0; i < directions.size(); ++i) {
+      const TensorType type = wrt[i].type();
+      inputs_of_wrt.push_back(tracer.input(fmt::format("{}{}", name, i), type.dtype, type.shape));
+      bindings.bind(fmt::format("{}{}", name, i), type.dtype, type.shape, directions[i]);
+    }
+    return inputs_of_wrt;
+  };
+  const std::vector<Value> tangents = bound("t", how.tangents),
+                           second = bound("s", how.second_cotangents);
+  const auto append = [&](const std::vector<Value>& derivatives, std::span<const Value> like) {
+    for (std::size_t i = 0; i < derivatives.size(); ++i) {
+      const TensorType type = like[i].type();
+      results.push_back(derivatives[i] ? derivatives[i]
+                                       : constant(tracer, 0, type.dtype, type.shape));
+    }
+  };
+  const std::vector<Value> primal = results;
+  if (!tangents.empty()) append(jvp(tracer, primal, wrt, tangents), primal);
+  if (!second.empty()) append(vjp(tracer, std::span(primal).last(wrt.size()), second, wrt), wrt);
+  check_rows(c, tracer.graph());
   for (std::size_t i = 0; i < results.size(); ++i)
     tracer.output(fmt::format("y{:03}", i), contiguous(results[i]));
 
@@ -325,6 +436,7 @@ void check(const Case& c) {
   check_finite_differences(c, inputs, cotangents,
                            std::span(all.values).subspan(forward.values.size()));
   check_needed(c, inputs, cotangents, all);
+  check_forward_and_second_order(c, inputs, cotangents);
   for (const DType dtype : c.dtypes) {
     check_precision(c, inputs, cotangents, dtype);
     check_same_bits(c, inputs, cotangents, dtype);

@@ -1,5 +1,6 @@
-// The op table: one Case per op checks its forward against a textbook oracle, its vjp against
-// finite differences in f64, f32 and bf16 against f64, and that bits depend on nothing but values.
+// The op table: one Case per op checks its forward against a textbook oracle, its vjp, jvp and jvp
+// of vjp against finite differences in f64, f32 and bf16 against f64, and that bits depend on
+// nothing but values.
 #pragma once
 
 #include <cstdint>
@@ -52,6 +53,11 @@ struct Run {
   bool backward = false;
   std::vector<Doubles> cotangents = {};     // of the outputs; empty: all ones
   std::vector<DType> gradient_dtypes = {};  // per differentiable input; empty: dtype
+  /// Per differentiable input: also the tangents of the outputs, and (with backward) those of the
+  /// cotangents.
+  std::vector<Doubles> tangents = {};
+  /// Per differentiable input: also the cotangents of the inputs for cotangents of the gradients.
+  std::vector<Doubles> second_cotangents = {};
   int threads = 0;                          // 0: no pool
   std::int64_t offset_bytes = 0;            // every allocation lies so much further
   RunContext context = {};

@@ -1,11 +1,10 @@
 // x W + b, and gelu(x W + b) with the pre-activation kept for its backward.
 #include <array>
 
-#include "ops/check.hpp"
 #include "ops/elementwise_kernels.hpp"
+#include "ops/expansion.hpp"
 #include "ops/product/gelu_columns.hpp"
 #include "ops/product/gemm.hpp"
-#include "ops/reduce.hpp"
 
 namespace ashlar {
 namespace {
@@ -55,9 +54,6 @@ void run_product(const KernelArguments& arguments, const TensorView& result) {
             arguments.inputs[2].data, result.data, arguments.workspace);
 }
 
-/// (rows, columns) of a (..., columns).
-Value flat(Value x) { return reshape(x, {rows_of(x.shape()), x.shape()[-1]}); }
-
 /// dx and dweight for a cotangent dy of the product.
 std::vector<Value> product_gradients(const VjpArguments& v, Value dy) {
   std::vector<Value> gradients(3);
@@ -66,7 +62,7 @@ std::vector<Value> product_gradients(const VjpArguments& v, Value dy) {
     gradients[0] = reshape(matmul(dy, weight, {.transpose_b = true, .dtype = v.gradient_dtypes[0]}),
                            x.shape());
   if (v.needed[1])
-    gradients[1] = matmul(flat(x), dy, {.transpose_a = true, .dtype = v.gradient_dtypes[1]});
+    gradients[1] = matmul(as_matrix(x), dy, {.transpose_a = true, .dtype = v.gradient_dtypes[1]});
   return gradients;
 }
 
@@ -75,15 +71,22 @@ std::vector<TensorType> linear_shape(std::span<const TensorType> inputs, const A
   return {result_type(inputs)};
 }
 std::vector<Value> linear_vjp(const VjpArguments& v) {
-  const Value dy = flat(v.cotangents[0]);
+  const Value dy = as_matrix(v.cotangents[0]);
   std::vector<Value> gradients = product_gradients(v, dy);
   if (v.needed[2]) gradients[2] = sum_as(dy, 1, v.gradient_dtypes[2]);
   return gradients;
+}
+std::vector<Value> expand_linear(std::span<const Value> inputs, const Attributes&) {
+  Shape shape = inputs[0].shape();
+  shape[-1] = inputs[1].shape()[1];
+  const Value y = matmul(as_matrix(inputs[0]), inputs[1]);
+  return {reshape(inputs[2] ? add(y, inputs[2]) : y, shape)};
 }
 void linear_run(const KernelArguments& arguments) { run_product(arguments, arguments.outputs[0]); }
 const OpDef kLinear{.name = "linear",
                     .shape = linear_shape,
                     .vjp = linear_vjp,
+                    .expand = expand_linear,
                     .workspace = product_workspace,
                     .cost = product_cost,
                     .prepare = product_prepare,
@@ -101,8 +104,13 @@ std::int64_t backward_workspace(const OpShapes& shapes, const Backend&) {
   return gelu_columns_workspace(rows_of(h.shape), h.shape[-1], h.dtype);
 }
 Cost backward_cost(const OpShapes& shapes) { return memory_cost(shapes, 30); }
+std::vector<Value> expand_backward(std::span<const Value> inputs, const Attributes& attributes) {
+  const Value dh = pull([](Value h) { return gelu(h); }, inputs[0], inputs[1]);
+  return {dh, sum_as(as_matrix(dh), 1, dtype_attribute(attributes))};
+}
 const OpDef kGeluColumnsBackward{.name = "gelu_columns_backward",
                                  .shape = backward_shape,
+                                 .expand = expand_backward,
                                  .may_reuse = {1, 0},
                                  .workspace = backward_workspace,
                                  .cost = backward_cost,
@@ -113,10 +121,22 @@ std::vector<TensorType> linear_gelu_shape(std::span<const TensorType> inputs, co
   const TensorType result = result_type(inputs);
   return {result, result};
 }
+/// h has a cotangent of its own in second derivatives only: backward reads h.
+std::vector<Value> second_order_vjp(const VjpArguments& v) {
+  Value dh = as_matrix(v.cotangents[1]);
+  if (v.cotangents[0]) {
+    const Value h = as_matrix(v.outputs[1]), dy = as_matrix(v.cotangents[0]);
+    dh = add(dh, pull([](Value x) { return gelu(x); }, h, dy));
+  }
+  std::vector<Value> gradients = product_gradients(v, dh);
+  if (v.needed[2]) gradients[2] = sum_as(dh, 1, v.gradient_dtypes[2]);
+  return gradients;
+}
 std::vector<Value> linear_gelu_vjp(const VjpArguments& v) {
+  if (v.cotangents[1]) return second_order_vjp(v);
   const DType bias_dtype =
       v.needed[2] ? v.gradient_dtypes[2] : statistics_dtype(v.inputs[0].dtype());
-  const std::array inputs = {flat(v.outputs[1]), flat(v.cotangents[0])};
+  const std::array inputs = {as_matrix(v.outputs[1]), as_matrix(v.cotangents[0])};
   const auto dh = v.tracer.apply(kGeluColumnsBackward, inputs,
                                  {{"dtype", static_cast<std::int64_t>(bias_dtype)}});
   std::vector<Value> gradients = product_gradients(v, dh[0]);
@@ -130,6 +150,10 @@ void linear_gelu_run(const KernelArguments& arguments) {
                  .inputs = arguments.outputs.subspan(1),
                  .outputs = arguments.outputs.first(1)});
 }
+std::vector<Value> expand_linear_gelu(std::span<const Value> inputs, const Attributes&) {
+  const Value h = linear(inputs[0], inputs[1], inputs[2]);
+  return {gelu(h), h};
+}
 Value linear_gelu_rebuild(std::span<const Value>, std::span<const Value> outputs,
                           const Attributes&) {
   return gelu(outputs[1]);
@@ -137,6 +161,7 @@ Value linear_gelu_rebuild(std::span<const Value>, std::span<const Value> outputs
 const OpDef kLinearGelu{.name = "linear_gelu",
                         .shape = linear_gelu_shape,
                         .vjp = linear_gelu_vjp,
+                        .expand = expand_linear_gelu,
                         .workspace = product_workspace,
                         .cost = product_cost,
                         .rebuild = linear_gelu_rebuild,

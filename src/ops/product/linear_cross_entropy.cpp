@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "ops/check.hpp"
+#include "ops/expansion.hpp"
 #include "ops/product/head_plan.hpp"
 #include "ops/product/linear_cross_entropy_rows.hpp"
 
@@ -119,6 +119,24 @@ void both_run(const KernelArguments& arguments) {
   write_loss(arguments.outputs[0], run_head(arguments, 1));
 }
 
+/// Whole logits, which the row itself never has.
+std::vector<Value> expand_gradient(std::span<const Value> inputs, const Attributes& attributes) {
+  const Value x = as_matrix(wide(inputs[0])), weight = wide(inputs[1]);
+  const Value targets = reshape(inputs[2], {x.shape()[0]});
+  const Value logits = matmul(x, weight, {.transpose_b = true});
+  const Value slope = multiply(cross_entropy_slope(logits, targets), inputs[3]);
+  std::vector<Value> gradients;
+  if (wants_dx(attributes)) {
+    const Shape shape = inputs[0].shape();
+    gradients.push_back(reshape(cast(matmul(slope, weight), inputs[0].dtype()), shape));
+  }
+  if (wants_dweight(attributes)) {
+    const auto dtype = static_cast<DType>(attributes.integer("dweight"));
+    gradients.push_back(cast(matmul(slope, x, {.transpose_a = true}), dtype));
+  }
+  return gradients;
+}
+
 std::vector<Value> loss_vjp(const VjpArguments& v) {
   std::vector<Value> gradients(3);
   if (!v.needed[0] && !v.needed[1]) return gradients;
@@ -140,22 +158,26 @@ std::vector<Value> loss_vjp(const VjpArguments& v) {
 const OpDef kLinearCrossEntropy{.name = "linear_cross_entropy",
                                 .shape = loss_shape,
                                 .vjp = loss_vjp,
+                                .jvp = scalar_jvp,
                                 .workspace = workspace,
                                 .cost = cost,
                                 .prepare = prepare,
                                 .run = loss_run};
 const OpDef kLinearCrossEntropyGradient{.name = "linear_cross_entropy_gradient",
                                         .shape = gradient_shape,
+                                        .expand = expand_gradient,
                                         .workspace = workspace,
                                         .cost = cost,
                                         .prepare = prepare,
                                         .run = gradient_run};
-const OpDef kLinearCrossEntropyWithGradient{.name = "linear_cross_entropy_with_gradient",
-                                            .shape = both_shape,
-                                            .workspace = workspace,
-                                            .cost = cost,
-                                            .prepare = prepare,
-                                            .run = both_run};
+const OpDef kLinearCrossEntropyWithGradient{
+    .name = "linear_cross_entropy_with_gradient",
+    .shape = both_shape,
+    .not_differentiable = "a pass made it after differentiation",
+    .workspace = workspace,
+    .cost = cost,
+    .prepare = prepare,
+    .run = both_run};
 
 Value linear_cross_entropy(Value x, Value weight, Value targets, Where where) {
   return x.tracer().apply1(kLinearCrossEntropy, {x, weight, targets}, {}, where);

@@ -1,9 +1,8 @@
 // The row of batched matrix products.
 #include <array>
 
-#include "ops/check.hpp"
+#include "ops/expansion.hpp"
 #include "ops/product/gemm.hpp"
-#include "ops/reduce.hpp"
 
 namespace ashlar {
 namespace {
@@ -58,9 +57,6 @@ std::vector<TensorType> shape(std::span<const TensorType> inputs, const Attribut
   return {result};
 }
 
-/// All leading axes in one: (..., m, n) -> (... m, n).
-Value flat(Value x) { return reshape(x, {rows_of(x.shape()), x.shape()[-1]}); }
-
 /// da = dy op(b)^T, or its transpose for a transposed a.
 Value gradient_a(const VjpArguments& v, bool ta, bool tb, DType dtype) {
   const Value b = v.inputs[1], dy = v.cotangents[0];
@@ -75,8 +71,8 @@ Value gradient_b(const VjpArguments& v, bool ta, bool tb, DType dtype) {
   Value a = v.inputs[0], dy = v.cotangents[0];
   const int lacking = a.shape().rank() - v.inputs[1].shape().rank();
   if (lacking > 0 && !ta) {
-    a = flat(a);
-    dy = flat(dy);
+    a = as_matrix(a);
+    dy = as_matrix(dy);
   }
   const bool summed = lacking > 0 && ta;
   const DType product = summed ? statistics_dtype(a.dtype()) : dtype;
@@ -85,7 +81,7 @@ Value gradient_b(const VjpArguments& v, bool ta, bool tb, DType dtype) {
   return summed ? sum_as(db, (1U << lacking) - 1, dtype) : db;
 }
 
-std::vector<Value> vjp(const VjpArguments& v) {
+std::vector<Value> matmul_vjp(const VjpArguments& v) {
   const bool ta = flag(v.attributes, "transpose_a"), tb = flag(v.attributes, "transpose_b");
   VjpArguments same = v;
   std::array<Value, 1> dy = {cast(v.cotangents[0], v.inputs[0].dtype())};
@@ -125,7 +121,8 @@ void run(const KernelArguments& arguments) {
 
 const OpDef kMatmul{.name = "matmul",
                     .shape = shape,
-                    .vjp = vjp,
+                    .vjp = matmul_vjp,
+                    .jvp = multilinear_jvp,
                     .workspace = workspace,
                     .cost = cost,
                     .prepare = prepare,
