@@ -19,6 +19,8 @@ using ashlar::InvalidArgument;
 const std::vector<std::string> kModels{"tiny",        "small",      "gpt2",
                                        "gpt2-medium", "gpt2-large", "gpt2-xl"};
 
+constexpr int kMostThreads = 1024;  // past any node's cores; starting far more takes for ever
+
 /// What arrives as text and is turned into values once all flags are read.
 struct Raw {
   std::string bucket = "25MiB";
@@ -154,6 +156,9 @@ void check_training(const Options& o) {
 void check_run(const Options& o) {
   require_at_least(o.ranks, 1, "ranks");
   require_at_least(o.threads, 0, "threads");
+  for (const auto& [flag, value] : {std::pair{"ranks", o.ranks}, std::pair{"threads", o.threads}})
+    require(value <= kMostThreads, flag, std::to_string(value),
+            fmt::format("must be {} or less", kMostThreads));
   require_at_least(o.prefetch, 0, "prefetch");
   require_at_least<std::int64_t>(o.seed, 0, "seed");
   require(std::isfinite(o.timeout) && o.timeout > 0, "timeout", fmt::format("{}", o.timeout),

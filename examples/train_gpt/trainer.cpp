@@ -139,6 +139,14 @@ void Trainer::build() {
     forwards.push_back(
         [&](ashlar::Tracer& t) { gpt_next_token(t, model_, gpt_trace(options_, 1, 0)); });
   train_.emplace(world_, loss, train_config(options_), forwards);
+  for (const std::string& pattern : options_.freeze)
+    if (std::ranges::none_of(train_->layout().parameters(), [&](const ashlar::Parameter& p) {
+          return ashlar::matches_pattern(p.name, pattern);
+        }))
+      throw ashlar::InvalidArgument(
+          fmt::format("--freeze {}: no parameter is named so; names are like "
+                      "h.0.attn.c_attn.weight, wte.weight and ln_f.bias",
+                      pattern));
 }
 
 void Trainer::start_weights() {

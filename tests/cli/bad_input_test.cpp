@@ -46,6 +46,10 @@ TEST_CASE("bad input: flags") {
   check_refused(desk.base() + "--batch 0", "--batch 0", "1 or more");
   check_refused(desk.base() + "--batch two", "--batch", "two");
   check_refused(desk.base() + "--seq 33", "33", "32 positions");
+  check_refused(desk.base() + "--freeze h.7.", "--freeze h.7.", "wte.weight");
+  check_refused(desk.base() + "--threads 100000", "--threads 100000", "1024 or less");
+  CHECK(run(desk.base() + "--ranks 100000").err ==
+        "train_gpt: --ranks 100000: must be 1024 or less\n");
   check_refused(desk.base() + "--bucket 3MB", "--bucket 3MB", "MiB");
 }
 
