@@ -11,6 +11,7 @@
 
 #include "ashlar/error.hpp"
 #include "sharding/full_disk.hpp"
+#include "sharding/safetensors.hpp"
 #include "sharding/scratch_folder.hpp"
 
 using namespace ashlar;
