@@ -156,8 +156,8 @@ const OpDef kAllReduce{
           return k.context.communicator->all_reduce(as_flat(k.outputs[0]), k.label);
         }};
 
-// Resolvers of clones run before the sanitizers do.
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+// Resolvers of clones run before the sanitizers do; clang does not clone templates.
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 #define ASHLAR_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define ASHLAR_CLONES

@@ -57,7 +57,21 @@ Graph trace_training(const LossModel& model, const ShardOptions& options) {
       if (gradients[i]) output_gradient(tracer, trainable[i], gradients[i]);
     }
   }
-  return rebuild_in_backward(fuse_cross_entropy(std::move(tracer.graph())));
+  return fuse_cross_entropy(std::move(tracer.graph()));
+}
+
+Graph recompute(const Graph& joint, Recompute how) {
+  switch (how) {
+    case Recompute::none:
+      break;
+    case Recompute::cheap:
+      return rematerialize(joint, cheap_to_remake(joint));
+    case Recompute::selective:
+      return rematerialize(joint, attention_remade(joint));
+    case Recompute::per_unit:
+      return rematerialize(joint, units_remade(joint));
+  }
+  return joint;
 }
 
 ShardOptions shard_options(const TrainConfig& config) {
@@ -105,7 +119,7 @@ struct TrainStep::Implementation {
         options(shard_options(settings)),
         pool(settings.threads),
         backend(host_backend(settings.threads)),
-        joint(trace_training(model, options)),
+        joint(recompute(trace_training(model, options), config.recompute)),
         layout(joint.parameters, joint.units, ranks.size()) {
     const ScheduleOptions order{config.zero.prefetch, config.zero.overlap};
     programs.push_back(compile(shard(joint, layout, options), order, backend, states));
@@ -281,6 +295,7 @@ StepResult TrainStep::step(const Loader& load) {
   result.seconds_backward = times.backward;
   result.seconds_update = times.update;
   result.seconds_exposed = times.exposed;
+  result.flops = executor.flops();
   result.memory = self.measured(executor);
   return result;
 }

@@ -13,6 +13,9 @@ namespace ashlar {
 /// trace and differentiate: forward and backward, one output per gradient.
 Graph trace_training(const LossModel& model, const ShardOptions& options);
 
+/// The joint graph as backward is to run it.
+Graph recompute(const Graph& joint, Recompute how);
+
 /// TrainConfig's view of the shard pass, `automatic` resolved.
 ShardOptions shard_options(const TrainConfig& config);
 

@@ -19,6 +19,11 @@ namespace ashlar {
 /// 2 and 3, else last.
 enum class ReduceWhen : std::uint8_t { automatic, each, last };
 
+/// What backward makes again instead of keeping it; the bits of all results stay the same. cheap:
+/// what a few element-wise passes restore (normalised activations, gelu); selective: also what
+/// attention makes; per_unit: all that lies inside a unit.
+enum class Recompute : std::uint8_t { none, cheap, selective, per_unit };
+
 struct TrainConfig {
   ZeroConfig zero = {};
   PrecisionPolicy precision = {};
@@ -27,6 +32,7 @@ struct TrainConfig {
   double clip = 0;                 // of the global gradient norm; 0: off
   std::int64_t micro_batches = 1;  // K, accumulated per step
   ReduceWhen reduce = ReduceWhen::automatic;
+  Recompute recompute = Recompute::cheap;
   std::uint64_t seed = 0;    // of initial values and dropout
   std::int64_t samples = 1;  // per rank and micro-batch: the first axis of the data inputs
   int threads = 1;           // of this rank
@@ -62,6 +68,7 @@ struct StepResult {
   double grad_norm = 0;  // before clipping
   double learning_rate = 0;
   double seconds_forward = 0, seconds_backward = 0, seconds_update = 0, seconds_exposed = 0;
+  double flops = 0;  // of this rank's kernels, counted as they were called
   MemoryUse memory;  // counted while the step ran
 };
 

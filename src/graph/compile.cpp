@@ -3,22 +3,13 @@
 #include <algorithm>
 
 #include "ashlar/error.hpp"
+#include "graph/cost.hpp"
 #include "graph/program.hpp"
 
 namespace ashlar {
 namespace {
 
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
-
-/// The types of a node's operands; absent inputs are f32 scalars.
-std::pair<std::vector<TensorType>, std::vector<TensorType>> types_of(const Graph& graph,
-                                                                     const Node& node) {
-  std::pair<std::vector<TensorType>, std::vector<TensorType>> types;
-  for (const ValueId id : node.inputs)
-    types.first.push_back(id == kNoValue ? TensorType{} : graph[id].type);
-  for (const ValueId id : node.outputs) types.second.push_back(graph[id].type);
-  return types;
-}
 
 class Compiler {
  public:
@@ -156,7 +147,10 @@ class Compiler {
 
   Step make_step(int i) const {
     const Node& node = graph().nodes[index(instructions_[index(i)].node)];
-    Step step{instructions_[index(i)].kind, instructions_[index(i)].node, {}, {}, {}, nullptr};
+    Step step;
+    step.kind = instructions_[index(i)].kind;
+    step.node = instructions_[index(i)].node;
+    if (step.kind == Instruction::Kind::run) step.flops = cost_of(graph(), node).flops;
     for (const ValueId id : node.inputs) step.inputs.push_back(operand(id));
     for (const ValueId id : node.outputs) step.outputs.push_back(operand(id));
     if (const int slot = workspace_of_[index(i)]; slot >= 0) {

@@ -132,6 +132,7 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
   context.communicator = &communicator_;
   context.pool = &pool_;
   times_ = {};
+  flops_ = 0;
   release_all();
   in_use_ = peak_ = at_peak_ = {};
   peak_load_ = padding_ = padding_at_peak_ = 0;
@@ -195,6 +196,7 @@ void Executor::execute(int i, const RunContext& context) {
       work_[index(step.node)] = node.op->start(arguments);
     } else if (node.op->run != nullptr) {
       node.op->run(arguments);
+      flops_ += step.flops;
     }
   }
   if (on_event && step.kind == Instruction::Kind::wait)

@@ -56,6 +56,8 @@ class Executor {
   std::int64_t peak_load() const { return peak_load_; }
   /// Bytes that alignment adds to the buffers in use at the peak.
   std::int64_t padding_at_peak() const { return padding_at_peak_; }
+  /// Floating-point operations of the kernels that the last run called, by their rows' cost.
+  double flops() const { return flops_; }
   /// Called after each instruction with the bytes then in use per category.
   std::function<void(int step, const PerCategory<std::int64_t>& in_use)> on_load;
   /// Called as instructions are issued.
@@ -110,6 +112,7 @@ class Executor {
   std::int64_t peak_load_ = 0;
   std::int64_t padding_ = 0, padding_at_peak_ = 0;
   RunTimes times_;
+  double flops_ = 0;
   MemoryResource* apart_ = nullptr;
   std::vector<void*> apart_data_;  // by storage buffer
 };

@@ -37,6 +37,7 @@ struct Step {
   std::vector<Operand> inputs, outputs;
   Operand workspace;                 // u8
   std::shared_ptr<const void> plan;  // OpDef::prepare's
+  double flops = 0;                  // of one run, by OpDef::cost
 };
 
 /// Where states lie, shared by all Programs of a model (train, evaluate, sample): (unit, role) is

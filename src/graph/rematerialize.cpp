@@ -1,17 +1,23 @@
 #include "graph/rematerialize.hpp"
 
-#include <vector>
-
 #include "ashlar/op.hpp"
+#include "graph/cost.hpp"
+#include "graph/remove_unused.hpp"
 
 namespace ashlar {
 namespace {
 
-/// Copies a graph node by node; backward's readers get rebuilt values.
-class Rebuilder {
+std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
+
+bool can_rebuild(const Node& node, ValueId id) {
+  return node.op->rebuild != nullptr && node.outputs[index(node.op->rebuilt)] == id;
+}
+
+/// Copies a graph node by node; backward's readers get remade values.
+class Rematerializer {
  public:
-  explicit Rebuilder(const Graph& graph)
-      : from_(graph), mapped_(graph.values.size()), rebuilt_(graph.values.size()) {
+  Rematerializer(const Graph& graph, const Remade& remade)
+      : from_(graph), remade_(remade), mapped_(graph.values.size()), again_(graph.values.size()) {
     out_.graph().units = graph.units;
     out_.graph().parameters = graph.parameters;
   }
@@ -29,58 +35,143 @@ class Rebuilder {
   }
 
  private:
-  static std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
-
   void copy(const Node& node) {
     out_.set_section(node.section);
     out_.set_backward(node.backward);
-    std::vector<Value> inputs;
-    for (const ValueId id : node.inputs) {
-      out_.set_unit(node.unit);
-      inputs.push_back(id == kNoValue ? Value() : node.backward ? rebuilt(id) : mapped_[index(id)]);
-    }
     out_.set_unit(node.unit);
+    emit(node, node.backward ? read_in_backward(node) : all(mapped_, node.inputs), mapped_);
+  }
+
+  void emit(const Node& node, std::span<const Value> inputs, std::vector<Value>& into) {
     const auto outputs = out_.apply(*node.op, inputs, node.attributes, node.where);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
-      mapped_[index(node.outputs[i])] = outputs[i];
+      into[index(node.outputs[i])] = outputs[i];
       ValueInfo& value = out_.graph()[outputs[i].id()];
       value.category = from_[node.outputs[i]].category;
       value.name = from_[node.outputs[i]].name;
     }
   }
 
-  std::vector<Value> all(const std::vector<ValueId>& ids) const {
+  const Node* maker(ValueId id) const {
+    return from_[id].producer < 0 ? nullptr : &from_.nodes[index(from_[id].producer)];
+  }
+
+  static std::vector<Value> all(const std::vector<Value>& known, std::span<const ValueId> ids) {
     std::vector<Value> values;
-    for (const ValueId id : ids) values.push_back(id == kNoValue ? Value() : mapped_[index(id)]);
+    for (const ValueId id : ids) values.push_back(id == kNoValue ? Value() : known[index(id)]);
     return values;
   }
 
-  /// What backward reads for a value: views of rebuilt values are views anew.
-  Value rebuilt(ValueId id) {
-    if (from_[id].producer < 0) return mapped_[index(id)];
-    const Node& maker = from_.nodes[index(from_[id].producer)];
-    if (maker.backward) return mapped_[index(id)];
-    Value& known = rebuilt_[index(id)];
-    if (known) return known;
-    known = mapped_[index(id)];
-    if (maker.op->view != nullptr) {
-      const Value input = rebuilt(maker.inputs[0]);
-      if (input.id() == mapped_[index(maker.inputs[0])].id()) return known;
-      return known = out_.apply(*maker.op, {&input, 1}, maker.attributes, maker.where)[0];
+  /// The inputs of a node that runs in backward: what its own unit made may be made again.
+  std::vector<Value> read_in_backward(const Node& node) {
+    std::vector<Value> values = all(mapped_, node.inputs);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const Node* source = node.inputs[i] == kNoValue ? nullptr : maker(node.inputs[i]);
+      if (source != nullptr && source->unit == node.unit) values[i] = in_backward(node.inputs[i]);
     }
-    if (maker.op->rebuild == nullptr || maker.outputs[index(maker.op->rebuilt)] != id) return known;
-    out_.set_unit(maker.unit);
-    return known = maker.op->rebuild(all(maker.inputs), all(maker.outputs), maker.attributes);
+    return values;
+  }
+
+  /// What backward reads for a value: itself where it is kept. Views of remade values are views
+  /// anew.
+  Value in_backward(ValueId id) {
+    const Node* node = maker(id);
+    if (node == nullptr || node->backward) return mapped_[index(id)];
+    Value& known = again_[index(id)];
+    if (known) return known;
+    if (node->op->view != nullptr) {
+      const Value input = in_backward(node->inputs[0]);
+      const bool kept = input.id() == mapped_[index(node->inputs[0])].id();
+      return known = kept ? mapped_[index(id)]
+                          : out_.apply(*node->op, {&input, 1}, node->attributes, node->where)[0];
+    }
+    if (!remade_[index(id)]) return known = mapped_[index(id)];
+    if (rebuilds_alone(*node, id)) {
+      const std::vector<Value> inputs = read_in_backward(*node);
+      std::vector<Value> outputs;
+      for (const ValueId other : node->outputs)
+        outputs.push_back(other == id ? Value() : mapped_[index(other)]);
+      return again_[index(id)] = node->op->rebuild(inputs, outputs, node->attributes);
+    }
+    emit(*node, read_in_backward(*node), again_);
+    return again_[index(id)];
+  }
+
+  /// True when the op can rebuild this output and its other outputs are kept.
+  bool rebuilds_alone(const Node& node, ValueId id) const {
+    if (!can_rebuild(node, id)) return false;
+    for (const ValueId other : node.outputs) {
+      if (other != id && remade_[index(other)]) return false;
+    }
+    return true;
   }
 
   const Graph& from_;
+  const Remade& remade_;
   Tracer out_;
-  std::vector<Value> mapped_;   // by ValueId of from_
-  std::vector<Value> rebuilt_;  // by ValueId of from_
+  std::vector<Value> mapped_;  // by ValueId of from_
+  std::vector<Value> again_;   // by ValueId of from_: what backward reads
 };
+
+bool is_parameter_or_constant(const Graph& graph, ValueId id) {
+  return graph[id].input == InputKind::parameter ||
+         (graph[id].producer >= 0 && graph.nodes[index(graph[id].producer)].inputs.empty());
+}
+
+/// True when a value is made of what enters its unit and is no larger than that: kept instead.
+bool enters_unit(const Graph& graph, const Node& maker, ValueId id) {
+  if (can_rebuild(maker, id)) return false;
+  std::int64_t entering = 0;
+  for (const ValueId input : maker.inputs) {
+    if (input == kNoValue || is_parameter_or_constant(graph, input)) continue;
+    const int producer = graph[input].producer;
+    if (producer >= 0 && graph.nodes[index(producer)].unit == maker.unit) return false;
+    entering += graph[input].type.bytes();
+  }
+  return graph[id].type.bytes() <= entering;
+}
 
 }  // namespace
 
-Graph rebuild_in_backward(const Graph& graph) { return Rebuilder(graph).run(); }
+bool may_be_remade(const Graph& graph, ValueId id) {
+  if (graph[id].producer < 0) return false;
+  const Node& maker = graph.nodes[index(graph[id].producer)];
+  if (maker.backward || maker.op->view != nullptr || !maker.op->recompute) return false;
+  for (const auto& [name, output] : graph.outputs) {
+    if (output == id) return false;
+  }
+  return true;
+}
+
+Remade cheap_to_remake(const Graph& graph) {
+  Remade remade(graph.values.size(), false);
+  for (const Node& node : graph.nodes) {
+    if (!node.backward && node.op->rebuild != nullptr)
+      remade[index(node.outputs[index(node.op->rebuilt)])] = true;
+  }
+  return remade;
+}
+
+Remade attention_remade(const Graph& graph) {
+  Remade remade = cheap_to_remake(graph);
+  for (const Node& node : graph.nodes) {
+    if (node.backward || cost_of(graph, node).kind != Cost::Class::attention) continue;
+    for (const ValueId id : node.outputs) remade[index(id)] = true;
+  }
+  return remade;
+}
+
+Remade units_remade(const Graph& graph) {
+  Remade remade(graph.values.size(), false);
+  for (const Node& node : graph.nodes) {
+    for (const ValueId id : node.outputs)
+      remade[index(id)] = may_be_remade(graph, id) && !enters_unit(graph, node, id);
+  }
+  return remade;
+}
+
+Graph rematerialize(const Graph& graph, const Remade& remade) {
+  return remove_unused(Rematerializer(graph, remade).run());
+}
 
 }  // namespace ashlar

@@ -1,14 +1,31 @@
-// Values that backward makes again instead of keeping them.
+// Values that backward makes again instead of keeping them. Changes no bit of any result: what is
+// made again is made by the same row with the same attributes, or by OpDef::rebuild.
 #pragma once
+
+#include <vector>
 
 #include "ashlar/graph.hpp"
 
 namespace ashlar {
 
-/// Where backward reads an output that its op can rebuild (OpDef::rebuild: normalised activations,
-/// gelu), a node before the first such reader makes it again, so that the forward value dies in
-/// forward. For a few element-wise passes a GPT block keeps 10 B T C elements instead of 16.
-/// Changes no bit of any result.
-Graph rebuild_in_backward(const Graph& graph);
+/// By ValueId of a joint graph: does backward make this forward value again?
+using Remade = std::vector<bool>;
+
+/// True where `id` may be remade: a forward value, not a view, whose readers in backward are all of
+/// its own unit (remaking it elsewhere would gather that unit's parameters once more).
+bool may_be_remade(const Graph& graph, ValueId id);
+
+/// What its op rebuilds by a few element-wise passes (OpDef::rebuild): normalised activations and
+/// gelu. A GPT block keeps 10 B T C elements instead of 16.
+Remade cheap_to_remake(const Graph& graph);
+/// Besides, what attention makes (Korthikanti et al., arXiv:2205.05198, section 5).
+Remade attention_remade(const Graph& graph);
+/// All but what enters a unit (Chen et al., arXiv:1604.06174, section 3, a segment per unit).
+Remade units_remade(const Graph& graph);
+
+/// The nodes that make the chosen values once more stand before the first backward node that reads
+/// them, and forward's values die in forward. Nodes that nobody reads are dropped.
+/// @param graph forward and backward, before it is sharded
+Graph rematerialize(const Graph& graph, const Remade& remade);
 
 }  // namespace ashlar

@@ -18,6 +18,7 @@ class ForwardingCommunicator : public Communicator {
 
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
+  bool same_node(int rank) const override { return inner_.same_node(rank); }
   std::string_view name() const override { return inner_.name(); }
   Work all_gather(std::span<const Transfer> flats, std::string_view label,
                   StreamRef stream) override {

@@ -1,0 +1,19 @@
+#include "graph/cost.hpp"
+
+namespace ashlar {
+
+NodeTypes types_of(const Graph& graph, const Node& node) {
+  NodeTypes types;
+  for (const ValueId id : node.inputs)
+    types.inputs.push_back(id == kNoValue ? TensorType{} : graph[id].type);
+  for (const ValueId id : node.outputs) types.outputs.push_back(graph[id].type);
+  return types;
+}
+
+Cost cost_of(const Graph& graph, const Node& node) {
+  if (node.op->cost == nullptr) return {.kind = Cost::Class::none};
+  const NodeTypes types = types_of(graph, node);
+  return node.op->cost({types.inputs, types.outputs, node.attributes});
+}
+
+}  // namespace ashlar

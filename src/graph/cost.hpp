@@ -1,0 +1,19 @@
+// What a node is made of and what it costs.
+#pragma once
+
+#include <vector>
+
+#include "ashlar/op.hpp"
+
+namespace ashlar {
+
+/// The types of a node's operands; absent inputs are f32 scalars.
+struct NodeTypes {
+  std::vector<TensorType> inputs, outputs;
+};
+NodeTypes types_of(const Graph& graph, const Node& node);
+
+/// What one run of the node costs by its row; nothing for views and rows without a cost.
+Cost cost_of(const Graph& graph, const Node& node);
+
+}  // namespace ashlar
