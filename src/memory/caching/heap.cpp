@@ -105,26 +105,20 @@ bool CachingHeap::deallocate(void* pointer, std::int64_t bytes, StreamRef stream
   return true;
 }
 
-/// Puts a free block that is in no bin into one, joined with free neighbours that its stream may
-/// use: their ends lie before its own.
+/// Puts a block that was freed just now into a bin, joined with free neighbours that its stream may
+/// use: their ends lie before its own, and its ticket is the stream's latest.
 void CachingHeap::release(Block* block) noexcept {
   const auto joins = [&](const Block* other) {
     return other != nullptr && other->is(BlockState::free) &&
            streams_.usable(*other, block->stream);
   };
-  const auto latest = [&](const Block& other) {
-    if (other.stream == block->stream) return std::max(other.ticket, block->ticket);
-    if (streams_.complete(other)) return block->ticket;
-    return std::max(block->ticket, streams_.ticket(block->stream));
-  };
   if (Block* next = block->next; joins(next)) {
     bins_of(*next).remove(next);
-    block->ticket = latest(*next);
     absorb_next(block);
   }
   if (Block* previous = block->previous; joins(previous)) {
     bins_of(*previous).remove(previous);
-    previous->ticket = latest(*previous);
+    previous->ticket = block->ticket;
     previous->stream = block->stream;
     absorb_next(previous);
     block = previous;

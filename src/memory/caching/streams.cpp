@@ -56,7 +56,6 @@ void StreamTable::order(std::uint32_t stream, const Block& block) {
   const auto event = std::ranges::lower_bound(other.pending, block.ticket, {}, &Pending::ticket);
   source_.order(streams_[stream].ref, event->event);
   streams_[stream].after[block.stream] = event->ticket;
-  next_ticket(stream);  // earlier tickets say nothing about the other stream
   ++orderings_;
 }
 

@@ -29,15 +29,13 @@ class StreamTable {
     return add(ref);
   }
 
-  /// A point after all that is enqueued on `stream` now.
+  /// A point after all that is enqueued on `stream` now and what it was ordered after so far.
   std::uint64_t next_ticket(std::uint32_t stream) noexcept {
     Stream& s = streams_[stream];
     ++s.ticket;
     if (s.ref.is_inline()) s.completed = s.ticket;
     return s.ticket;
   }
-  /// The last one given out.
-  std::uint64_t ticket(std::uint32_t stream) const noexcept { return streams_[stream].ticket; }
   bool complete(const Block& block) const noexcept {
     return block.ticket <= streams_[block.stream].completed;
   }
