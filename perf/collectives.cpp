@@ -1,5 +1,6 @@
 // The communicator's reduce-scatter and in-place all-gather beside MPI's own, on the same flats and
-// in the same run: rounds alternate, the best of each counts. Run as `mpiexec -n 2
+// in the same run, and beside mere copies of an all-gather's bytes from private to private memory
+// by all ranks at once: rounds alternate, the best of each counts. Run as `mpiexec -n 2
 // perf_collectives`.
 #include <mpi.h>
 
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <iostream>
 #include <limits>
@@ -14,6 +16,7 @@
 
 #include "ashlar/buffer.hpp"
 #include "ashlar/communicator.hpp"
+#include "comm/copy.hpp"
 #include "hardware.hpp"
 
 namespace {
@@ -30,20 +33,26 @@ double time_of(const std::function<void()>& body) {
   return seconds;
 }
 
+struct Best {
+  double seconds = std::numeric_limits<double>::infinity();
+
+  void round(const std::function<void()>& way) { seconds = std::min(seconds, time_of(way)); }
+};
+
 struct Contest {
-  double ours = std::numeric_limits<double>::infinity();
-  double mpi = std::numeric_limits<double>::infinity();
+  Best ours;
+  Best mpi;
 
   void round(const std::function<void()>& our_way, const std::function<void()>& mpi_way) {
-    ours = std::min(ours, time_of(our_way));
-    mpi = std::min(mpi, time_of(mpi_way));
+    ours.round(our_way);
+    mpi.round(mpi_way);
   }
   nlohmann::json report(double bytes) const {
-    return {{"seconds", ours},
-            {"gigabytes_per_second", bytes / ours * 1e-9},
-            {"mpi_seconds", mpi},
-            {"mpi_gigabytes_per_second", bytes / mpi * 1e-9},
-            {"speedup", mpi / ours}};
+    return {{"seconds", ours.seconds},
+            {"gigabytes_per_second", bytes / ours.seconds * 1e-9},
+            {"mpi_seconds", mpi.seconds},
+            {"mpi_gigabytes_per_second", bytes / mpi.seconds * 1e-9},
+            {"speedup", mpi.seconds / ours.seconds}};
   }
 };
 
@@ -72,12 +81,14 @@ int main(int argc, char** argv) {
   const Buffer whole(group.window(), count * 4, Category::gathered_parameter);
   const Buffer mpi_flat(host_memory(), count * 4, Category::gradient);
   const Buffer mpi_shard(host_memory(), part * 4, Category::gradient);
+  const Buffer landing(host_memory(), count * 4, Category::gathered_parameter);
   const auto fill = [&](const Buffer& buffer) {
     const auto values = buffer.view(DType::f32, {buffer.bytes() / 4}).span<float>();
     for (std::size_t i = 0; i < values.size(); ++i)
       values[i] = static_cast<float>(i % 1000) + static_cast<float>(rank);
   };
-  for (const Buffer* buffer : {&flat, &shard, &whole, &mpi_flat, &mpi_shard}) fill(*buffer);
+  for (const Buffer* buffer : {&flat, &shard, &whole, &mpi_flat, &mpi_shard, &landing})
+    fill(*buffer);
 
   const std::array<Transfer, 1> reduce = {
       {{flat.view(DType::f32, {count}), shard.view(DType::f32, {part})}}};
@@ -86,6 +97,9 @@ int main(int argc, char** argv) {
         whole.view(DType::f32, {count})}}};
   Contest reduce_scatter;
   Contest all_gather;
+  Best copy;
+  Best plain_copy;
+  const std::int64_t foreign = (count - part) * 4;
   for (int i = 0; i < rounds; ++i) {
     reduce_scatter.round([&] { group.reduce_scatter(reduce).wait(); },
                          [&] {
@@ -98,6 +112,9 @@ int main(int argc, char** argv) {
                        MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, mpi_flat.data(),
                                      static_cast<int>(part), MPI_FLOAT, MPI_COMM_WORLD);
                      });
+    copy.round([&] { detail::copy_bytes(landing.data(), mpi_flat.data(), foreign); });
+    plain_copy.round(
+        [&] { std::memcpy(landing.data(), mpi_flat.data(), static_cast<std::size_t>(foreign)); });
   }
   if (rank == 0)
     std::cout << nlohmann::json{{"ranks", size},
@@ -106,6 +123,10 @@ int main(int argc, char** argv) {
                                 {"reduce_scatter",
                                  reduce_scatter.report(4.0 * static_cast<double>(count))},
                                 {"all_gather", all_gather.report(4.0 * static_cast<double>(count))},
+                                {"copy_bound",
+                                 {{"seconds", copy.seconds},
+                                  {"memcpy_seconds", plain_copy.seconds},
+                                  {"share_of_all_gather", copy.seconds / all_gather.ours.seconds}}},
                                 {"hardware", hardware()}}
                      .dump(1)
               << std::endl;

@@ -23,6 +23,9 @@ constexpr std::string_view kName = "ashlar-window-";
   throw OutOfMemory(fmt::format("shared memory: {}: {}", what, std::strerror(errno)));
 }
 
+constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
+constexpr int kCollapse = 25;  // MADV_COLLAPSE of Linux 6.1, which older C libraries do not name
+
 std::int64_t page_bytes() { return ::sysconf(_SC_PAGESIZE); }
 
 }  // namespace
@@ -46,14 +49,36 @@ SharedMemory SharedMemory::open(int process, int descriptor, std::int64_t bytes)
   return memory;
 }
 
+// Huge pages of the file need a start on a huge page in every process that maps it.
 void SharedMemory::map(std::int64_t bytes) {
-  void* data = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_NORESERVE, descriptor_, 0);
-  if (data == MAP_FAILED) refuse(fmt::format("mapping {}", format_bytes(bytes)));
+  const auto length = static_cast<std::size_t>(align_up(bytes, page_bytes()));
+  const std::size_t room = length + static_cast<std::size_t>(kHugePage);
+  void* reserved =
+      ::mmap(nullptr, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) refuse(fmt::format("reserving {}", format_bytes(bytes)));
+  auto* begin = static_cast<std::byte*>(reserved);
+  const auto address = reinterpret_cast<std::intptr_t>(reserved);
+  const auto head = static_cast<std::size_t>(align_up(address, kHugePage) - address);
+  void* data = ::mmap(begin + head, length, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_FIXED | MAP_NORESERVE, descriptor_, 0);
+  if (data == MAP_FAILED) {
+    ::munmap(reserved, room);
+    refuse(fmt::format("mapping {}", format_bytes(bytes)));
+  }
+  if (head > 0) ::munmap(begin, head);
+  ::munmap(begin + head + length, room - head - length);
   data_ = static_cast<std::byte*>(data);
   bytes_ = bytes;
-  ::madvise(data_, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
-  ::madvise(data_, static_cast<std::size_t>(bytes), MADV_DONTDUMP);
+  ::madvise(data_, length, MADV_HUGEPAGE);
+  ::madvise(data_, length, MADV_DONTDUMP);
+}
+
+void SharedMemory::prefer_huge_pages(std::int64_t first, std::int64_t bytes) const {
+  const std::int64_t begin = align_up(first, kHugePage);
+  const std::int64_t end = (first + bytes) / kHugePage * kHugePage;
+  if (begin >= end) return;
+  for (std::int64_t at = begin; at < end; at += kHugePage) data_[at] = std::byte{0};
+  ::madvise(data_ + begin, static_cast<std::size_t>(end - begin), kCollapse);
 }
 
 SharedMemory::~SharedMemory() {
@@ -85,6 +110,7 @@ void* SharedResource::do_allocate(std::int64_t bytes, Category category, StreamR
     if (room < length) continue;
     holes_.erase(hole);
     if (room > length) holes_[offset + length] = room - length;
+    memory_.prefer_huge_pages(offset, length);
     return memory_.data() + offset;
   }
   throw OutOfMemory(fmt::format("{} of {} do not fit into the shared window of {}",

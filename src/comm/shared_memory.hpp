@@ -24,6 +24,10 @@ class SharedMemory {
   SharedMemory(SharedMemory&& other) noexcept;
   SharedMemory& operator=(SharedMemory&& other) noexcept;
 
+  /// Backs the huge pages that lie in [first, first + bytes), which nobody has written, by huge
+  /// pages, where the kernel can and has some left: translations then cost loads and stores less.
+  void prefer_huge_pages(std::int64_t first, std::int64_t bytes) const;
+
   std::byte* data() const { return data_; }
   std::int64_t bytes() const { return bytes_; }
   int descriptor() const { return descriptor_; }
@@ -36,8 +40,8 @@ class SharedMemory {
   std::int64_t bytes_ = 0;
 };
 
-/// Serves from [first, end) of a shared memory, lowest fitting hole first; what is freed goes back
-/// to the system.
+/// Serves from [first, end) of a shared memory, lowest fitting hole first, on huge pages where
+/// possible; what is freed goes back to the system.
 class SharedResource final : public MemoryResource {
  public:
   SharedResource(const SharedMemory& memory, std::int64_t first);
