@@ -1,0 +1,104 @@
+// ashlar plan-memory as a user runs it: outputs, exit codes, one line for what cannot be used.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "support/process.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace {
+
+const std::string kPlan = std::string(ASHLAR_PROGRAM) + " plan-memory ";
+const std::string kRows = "b1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n";
+const std::string kExample = "id,lower,upper,size\n" + kRows;
+
+std::string text_of(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+void check_refused(const std::string& line, const std::string& named) {
+  CAPTURE(line);
+  const Finished finished = run(line);
+  CAPTURE(finished.err);
+  CHECK(finished.code == 2);
+  CHECK(std::ranges::count(finished.err, '\n') == 1);
+  CHECK(finished.err.starts_with("ashlar: "));
+  CHECK(contains(finished.err, named));
+}
+
+}  // namespace
+
+TEST_CASE("plan-memory: JSON, offsets, a drawing") {
+  const TemporaryFolder folder;
+  const std::string file = folder.write("in.csv", kExample);
+  const std::string out = folder.path / "out.csv", svg = folder.path / "out.svg";
+  const Finished finished = run(kPlan + file + " --json --output " + out + " --svg " + svg);
+  CHECK(finished.code == 0);
+  const auto json = nlohmann::json::parse(finished.out);
+  CHECK(json["buffers"] == 5);
+  CHECK(json["capacity"].is_null());
+  CHECK(json["height"] == 12);
+  CHECK(json["lower_bound"] == 12);
+  CHECK(json["proved_optimal"] == true);
+  CHECK(json["seconds"].is_number());
+
+  std::istringstream rows(text_of(out)), given(kRows);
+  std::string row, input;
+  std::getline(rows, row);
+  CHECK(row == "id,lower,upper,size,offset");
+  while (std::getline(given, input)) {
+    REQUIRE(std::getline(rows, row));
+    CHECK(row.starts_with(input + ","));
+  }
+  const std::string drawing = text_of(svg);
+  CHECK(drawing.starts_with("<svg"));
+  CHECK(contains(drawing, "b4: 4 B (4 bytes) at "));
+  CHECK(contains(drawing, "proved optimal"));
+}
+
+TEST_CASE("plan-memory: capacity and time limit") {
+  const TemporaryFolder folder;
+  const std::string file = folder.write("in.csv", kExample);
+  CHECK(run(kPlan + file + " --capacity 12").code == 0);
+  const auto json = nlohmann::json::parse(run(kPlan + file + " --json --capacity 13").out);
+  CHECK(json["capacity"] == 13);
+  CHECK(json["height"] <= 13);
+  CHECK(run(kPlan + file + " --time-limit 0").code == 0);
+  check_refused(kPlan + file + " --capacity 11", "too small by 1 bytes");
+}
+
+TEST_CASE("plan-memory: a capacity that no plan keeps within") {
+  const TemporaryFolder folder;
+  // The load is 4; the lowest plan is 5.
+  const std::string file = folder.write(
+      "in.csv", "id,lower,upper,size\na,0,3,2\nb,2,5,1\nc,4,7,2\nd,1,2,2\ne,5,6,2\nf,3,4,3\n");
+  const Finished lowest = run(kPlan + file + " --json");
+  const auto json = nlohmann::json::parse(lowest.out);
+  CHECK(lowest.code == 0);
+  CHECK(json["proved_optimal"] == true);
+  if (json["height"] > 4) {
+    const Finished finished = run(kPlan + file + " --capacity 4");
+    CHECK(finished.code == 1);
+    CHECK(contains(finished.err, "needs 1 bytes more"));
+  }
+}
+
+TEST_CASE("plan-memory: bad input") {
+  const TemporaryFolder folder;
+  const std::string header = "id,lower,upper,size\n";
+  check_refused(kPlan + "missing.csv", "missing.csv: No such file");
+  check_refused(kPlan + folder.path.string(), "cannot be read");
+  check_refused(kPlan, "file is required");
+  check_refused(kPlan + folder.write("a.csv", kExample).string() + " --capacity -5", "--capacity");
+  check_refused(kPlan + folder.write("a.csv", kExample).string() + " --output /nowhere/x",
+                "/nowhere/x");
+  check_refused(kPlan + folder.write("b.csv", header + "a,0,1\n").string(), "line 2 has 3 fields");
+  check_refused(kPlan + folder.write("c.csv", header + "a,0,1,2\na,0,1,2\n").string(),
+                "line 3 repeats the id 'a'");
+  check_refused(kPlan + folder.write("d.csv", header + "a,0,1,-2\n").string(), "negative size");
+  check_refused(kPlan + folder.write("e.csv", header + "a,4,1,2\n").string(), "not above");
+}

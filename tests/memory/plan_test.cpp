@@ -1,0 +1,217 @@
+// The planner against a brute force, its own bound, copies of problems, and minimalloc's problems.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "ashlar/error.hpp"
+#include "memory/plan_problems.hpp"
+
+using namespace ashlar;
+using plan_problems::Problem;
+using plan_problems::uniform;
+
+namespace {
+
+/// The lowest height: every order of placement, each buffer at the lowest offset that is free. Some
+/// order, by offset, gives each packing that cannot be lowered.
+std::int64_t brute_force(const Problem& problem) {
+  std::vector<std::size_t> order(problem.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::int64_t lowest = std::numeric_limits<std::int64_t>::max();
+  do {
+    std::vector<std::int64_t> offsets(problem.size(), -1);
+    std::int64_t height = 0;
+    for (const std::size_t i : order) {
+      std::int64_t top = 0;
+      for (std::size_t j = 0; j < problem.size(); ++j)
+        if (offsets[j] >= 0 && problem[i].lower < problem[j].upper &&
+            problem[j].lower < problem[i].upper)
+          top = std::max(top, offsets[j] + problem[j].size);
+      offsets[i] = top;
+      height = std::max(height, top + problem[i].size);
+    }
+    lowest = std::min(lowest, height);
+  } while (std::ranges::next_permutation(order).found);
+  return lowest;
+}
+
+Problem tiny(std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Problem problem;
+  for (std::int64_t i = uniform(random, 1, 7); i > 0; --i) {
+    const std::int64_t lower = uniform(random, 0, 6);
+    problem.push_back({lower, lower + uniform(random, 1, 5), uniform(random, 1, 9)});
+  }
+  return problem;
+}
+
+PlanOptions nodes(std::int64_t limit) {
+  PlanOptions options;
+  options.node_limit = limit;
+  return options;
+}
+
+std::vector<Problem> samples() {
+  std::vector<Problem> all;
+  for (const std::size_t size : {1, 2, 17, 150, 600}) {
+    all.push_back(plan_problems::random_lifetimes(size, size));
+    all.push_back(plan_problems::training_step(size, size));
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("plan: the optimum of tiny problems, and its proof") {
+  for (std::uint64_t seed = 1; seed <= 400; ++seed) {
+    CAPTURE(seed);
+    const Problem problem = tiny(seed);
+    const PlanResult result = solve_memory_plan(problem, nodes(100'000));
+    validate(problem, result.plan, 1);
+    const std::int64_t optimum = brute_force(problem);
+    CHECK(result.plan.height == optimum);
+    CHECK(result.lower_bound == optimum);
+  }
+}
+
+TEST_CASE("plan: valid, never below the load, aligned") {
+  for (const Problem& problem : samples())
+    for (const std::int64_t alignment : {1, 64, 100}) {
+      PlanOptions options = nodes(2000);
+      options.alignment = alignment;
+      const PlanResult result = solve_memory_plan(problem, options);
+      validate(problem, result.plan, alignment);
+      CHECK(result.plan.height >= result.lower_bound);
+      CHECK(result.lower_bound >= maximum_load(problem));
+      CHECK(result.nodes <= options.node_limit + 16);
+      const MemoryPlan compiled = plan_memory(problem, alignment);
+      validate(problem, compiled, alignment);
+    }
+}
+
+TEST_CASE("plan: heights fall, bounds rise, every incumbent is valid, the callback stops") {
+  const Problem problem = plan_problems::random_lifetimes(120, 5);
+  std::int64_t height = std::numeric_limits<std::int64_t>::max(), bound = 0, calls = 0;
+  PlanOptions options = nodes(30'000);
+  options.progress = [&](const PlanProgress& progress) {
+    validate(problem, progress.plan, 1);
+    CHECK(progress.plan.height <= height);
+    CHECK(progress.lower_bound >= bound);
+    CHECK(progress.lower_bound <= progress.plan.height);
+    height = progress.plan.height;
+    bound = progress.lower_bound;
+    return ++calls < 20;
+  };
+  const PlanResult result = solve_memory_plan(problem, options);
+  CHECK(calls <= 20);
+  CHECK(result.plan.height == height);
+}
+
+TEST_CASE("plan: equal for equal problems, whatever their order, direction and units") {
+  for (const Problem& problem : samples()) {
+    const PlanResult given = solve_memory_plan(problem, nodes(3000));
+    CHECK(solve_memory_plan(problem, nodes(3000)).plan.offsets == given.plan.offsets);
+    const Problem copy =
+        plan_problems::rescaled(plan_problems::reversed(plan_problems::permuted(problem, 2)), 3, 7);
+    const PlanResult other = solve_memory_plan(copy, nodes(3000));
+    CHECK(other.plan.height == 7 * given.plan.height);
+    CHECK(other.lower_bound == 7 * given.lower_bound);
+    CHECK(other.nodes == given.nodes);
+  }
+}
+
+TEST_CASE("plan: nothing to place, and input that cannot be placed") {
+  CHECK(solve_memory_plan({}).plan.height == 0);
+  const Problem empty{{0, 5, 0}, {3, 3, 8}};
+  CHECK(solve_memory_plan(empty).plan.height == 0);
+  CHECK_THROWS_AS(solve_memory_plan(Problem{{0, 1, -4}}), InvalidArgument);
+  CHECK_THROWS_AS(solve_memory_plan(Problem{{0, 1, 1LL << 62}, {2, 3, 1}}), InvalidArgument);
+  CHECK_THROWS_AS(plan_memory(empty, 0), InvalidArgument);
+}
+
+TEST_CASE("plan: a capacity stops the search, or is proved too small") {
+  const Problem problem{{0, 3, 4}, {3, 9, 4}, {0, 9, 4}, {9, 21, 4}, {0, 21, 4}};
+  PlanOptions options;
+  options.capacity = 12;
+  CHECK(solve_memory_plan(problem, options).plan.height == 12);
+  options.capacity = 11;
+  CHECK(solve_memory_plan(problem, options).lower_bound == 12);
+}
+
+TEST_CASE("plan: the validator finds each overlap") {
+  std::mt19937_64 random(9);
+  int valid = 0;
+  for (int round = 0; round < 3000; ++round) {
+    const Problem problem = tiny(static_cast<std::uint64_t>(round));
+    MemoryPlan plan{{}, 40};
+    for (std::size_t i = 0; i < problem.size(); ++i) plan.offsets.push_back(uniform(random, 0, 31));
+    bool overlap = false;
+    for (std::size_t a = 0; a < problem.size(); ++a)
+      for (std::size_t b = 0; b < a; ++b)
+        overlap |= problem[a].lower < problem[b].upper && problem[b].lower < problem[a].upper &&
+                   plan.offsets[a] < plan.offsets[b] + problem[b].size &&
+                   plan.offsets[b] < plan.offsets[a] + problem[a].size;
+    if (overlap) {
+      CHECK_THROWS_AS(validate(problem, plan, 1), Error);
+    } else {
+      CHECK_NOTHROW(validate(problem, plan, 1));
+      ++valid;
+    }
+  }
+  CHECK(valid > 300);
+  CHECK_THROWS_AS(validate(Problem{{0, 1, 8}}, {{-1}, 8}, 1), Error);
+  CHECK_THROWS_AS(validate(Problem{{0, 1, 8}}, {{1}, 8}, 1), Error);
+  CHECK_THROWS_AS(validate(Problem{{0, 1, 8}}, {{4}, 16}, 8), Error);
+  CHECK_THROWS_AS(validate(Problem{{0, 1, 8}}, {{}, 16}, 8), Error);
+}
+
+TEST_CASE("plan: gaps take further buffers, the plan stays") {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    const Problem all = plan_problems::random_lifetimes(80, seed);
+    const Problem first(all.begin(), all.begin() + 40);
+    const MemoryPlan fixed = plan_memory(first, 64);
+    const MemoryPlan filled = fill_gaps(all, fixed, 64);
+    CHECK(filled.height == fixed.height);
+    CHECK(std::equal(fixed.offsets.begin(), fixed.offsets.end(), filled.offsets.begin()));
+    Problem inside;
+    MemoryPlan kept{{}, fixed.height};
+    for (std::size_t i = 0; i < all.size(); ++i)
+      if (filled.offsets[i] >= 0) {
+        inside.push_back(all[i]);
+        kept.offsets.push_back(filled.offsets[i]);
+      }
+    validate(inside, kept, 64);
+    CHECK(inside.size() > first.size());
+  }
+}
+
+TEST_CASE("plan: large problems come close to their load") {
+  for (const bool training : {true, false}) {
+    const Problem problem = training ? plan_problems::training_step(10'000, 3)
+                                     : plan_problems::random_lifetimes(10'000, 3);
+    const PlanResult result = solve_memory_plan(problem);
+    validate(problem, result.plan, 1);
+    CHECK(static_cast<double>(result.plan.height) <=
+          1.05 * static_cast<double>(maximum_load(problem)));
+  }
+}
+
+TEST_CASE("plan: minimalloc's problems") {
+  const auto folder = plan_problems::minimalloc_folder();
+  if (folder.empty()) {
+    MESSAGE("no minimalloc problems (ASHLAR_DATA_DIR): skipped");
+    return;
+  }
+  for (const char name : {'B', 'C', 'D', 'E', 'F', 'H'}) {
+    CAPTURE(name);
+    const Problem given = plan_problems::minimalloc(folder, name);
+    for (const Problem& problem : {given, plan_problems::reversed(given)}) {
+      PlanOptions options = nodes(60'000);
+      options.capacity = 1 << 20;
+      const PlanResult result = solve_memory_plan(problem, options);
+      validate(problem, result.plan, 1);
+      CHECK(result.plan.height <= options.capacity);
+    }
+  }
+}
