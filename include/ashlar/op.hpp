@@ -111,7 +111,9 @@ struct OpDef {
   /// backward, and jvp of fused rows.
   std::vector<Value> (*expand)(std::span<const Value> inputs,
                                const Attributes& attributes) = nullptr;
-  /// Why a row has none of the three; part of the error when it is differentiated all the same.
+  /// The outputs are constants to derivatives of either mode, whatever they are computed from.
+  bool stops_derivatives = false;
+  /// Why a row has none of these; part of the error when it is differentiated all the same.
   std::string_view not_differentiable = {};
   /// Not null: the only output is a view of input 0 and the node runs nothing. Nothing where the
   /// input's strides forbid a view.

@@ -11,7 +11,7 @@ namespace {
 
 std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-/// For each value: does one of `outputs` depend on it by these nodes?
+/// For each value: does one of `outputs` depend on it by these nodes? As derivatives see it.
 std::vector<bool> reaches(const Graph& graph, NodeRange nodes, std::span<const Value> outputs) {
   std::vector<bool> reaches(graph.values.size(), false);
   for (const Value& value : outputs) {
@@ -19,6 +19,7 @@ std::vector<bool> reaches(const Graph& graph, NodeRange nodes, std::span<const V
   }
   for (int n = nodes.last - 1; n >= nodes.first; --n) {
     const Node& node = graph.nodes[index(n)];
+    if (node.op->stops_derivatives) continue;
     const bool any = std::any_of(node.outputs.begin(), node.outputs.end(),
                                  [&](ValueId id) { return reaches[index(id)]; });
     if (!any) continue;
@@ -61,7 +62,8 @@ class Forward {
       tangents.push_back(id == kNoValue ? Value() : tangents_[index(id)]);
     const auto reached = [&](ValueId id) { return reaches_[index(id)]; };
     if (std::none_of(tangents.begin(), tangents.end(), [](Value v) { return bool(v); }) ||
-        std::none_of(node.outputs.begin(), node.outputs.end(), reached))
+        std::none_of(node.outputs.begin(), node.outputs.end(), reached) ||
+        node.op->stops_derivatives)
       return;
     tracer_.set_unit(node.unit);
     const auto results = node.op->jvp != nullptr ? by_rule(node, tangents) : by_expansion(node);

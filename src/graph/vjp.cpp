@@ -15,12 +15,13 @@ namespace {
 
 std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-/// For each value: does it depend on one of `wrt` by these nodes?
+/// For each value: does it depend on one of `wrt` by these nodes? As derivatives see it.
 std::vector<bool> depends_on(const Graph& graph, NodeRange nodes, std::span<const Value> wrt) {
   std::vector<bool> depends(graph.values.size(), false);
   for (const Value& value : wrt) depends[index(value.id())] = true;
   for (int n = nodes.first; n < nodes.last; ++n) {
     const Node& node = graph.nodes[index(n)];
+    if (node.op->stops_derivatives) continue;
     const bool any = std::any_of(node.inputs.begin(), node.inputs.end(),
                                  [&](ValueId id) { return id != kNoValue && depends[index(id)]; });
     if (!any) continue;

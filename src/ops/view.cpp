@@ -38,11 +38,10 @@ const OpDef kAlias{.name = "alias",
                    .view = same_view,
                    .cost = no_cost};
 
-// stop_gradient: nothing flows through it
+// stop_gradient
 const OpDef kStopGradient{.name = "stop_gradient",
                           .shape = same_shape,
-                          .vjp = [](const VjpArguments&) { return std::vector<Value>(1); },
-                          .jvp = [](const JvpArguments&) { return std::vector<Value>(1); },
+                          .stops_derivatives = true,
                           .view = same_view,
                           .cost = no_cost};
 

@@ -240,7 +240,8 @@ void check_forward_and_second_order(const Case& c, const std::vector<Doubles>& i
 void check_rows(const Case& c, const Graph& graph) {
   for (const Node& node : graph.nodes) {
     const OpDef& op = *node.op;
-    const bool both = op.expand != nullptr || (op.vjp != nullptr && op.jvp != nullptr);
+    const bool both =
+        op.stops_derivatives || op.expand != nullptr || (op.vjp != nullptr && op.jvp != nullptr);
     CHECK_MESSAGE(both != !op.not_differentiable.empty(), c.name, ": row '", op.name,
                   "' neither has rules nor says why not");
   }
