@@ -14,5 +14,6 @@
 #include "ashlar/ops.hpp"              // IWYU pragma: export
 #include "ashlar/optimizer.hpp"        // IWYU pragma: export
 #include "ashlar/pretrained.hpp"       // IWYU pragma: export
+#include "ashlar/pullback.hpp"         // IWYU pragma: export
 #include "ashlar/sharding.hpp"         // IWYU pragma: export
 #include "ashlar/train_step.hpp"       // IWYU pragma: export
