@@ -42,10 +42,9 @@ class Forward {
 
   void sweep(std::span<const Value> wrt, std::span<const Value> tangents) {
     check_types(wrt, tangents, "tangent");
-    const int unit = tracer_.current_unit();
+    const SweepScope scope(tracer_);
     for (std::size_t i = 0; i < wrt.size(); ++i) add(wrt[i].id(), tangents[i]);
     for (int node = nodes_.first; node < nodes_.last; ++node) visit(node);
-    tracer_.set_unit(unit);
   }
 
   Value tangent(Value value) const { return value ? tangents_[index(value.id())] : Value(); }

@@ -36,6 +36,24 @@ Expansion expand(Tracer& tracer, const Node& node);
 /// @throws InvalidArgument unless there is one of `given` per value, empty or of the value's type.
 void check_types(std::span<const Value> values, std::span<const Value> given, const char* what);
 
+/// Puts a tracer's unit and direction back when a sweep ends, by a throw too.
+class SweepScope {
+ public:
+  explicit SweepScope(Tracer& tracer)
+      : tracer_(tracer), unit_(tracer.current_unit()), backward_(tracer.backward()) {}
+  ~SweepScope() {
+    tracer_.set_unit(unit_);
+    tracer_.set_backward(backward_);
+  }
+  SweepScope(const SweepScope&) = delete;
+  SweepScope& operator=(const SweepScope&) = delete;
+
+ private:
+  Tracer& tracer_;
+  int unit_;
+  bool backward_;
+};
+
 /// Handles of a node's inputs or outputs.
 std::vector<Value> handles(Tracer& tracer, std::span<const ValueId> ids);
 

@@ -50,16 +50,13 @@ class Reverse {
 
   void sweep(std::span<const Value> outputs, std::span<const Value> cotangents) {
     check_types(outputs, cotangents, "cotangent");
-    const int unit = tracer_.current_unit();
-    const bool backward = tracer_.backward();
+    const SweepScope scope(tracer_);
     tracer_.set_backward(true);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       if (cotangents[i])
         add(outputs[i].id(), cast(cotangents[i], dtypes_[index(outputs[i].id())]), {});
     }
     for (int node = nodes_.last - 1; node >= nodes_.first; --node) visit(node);
-    tracer_.set_backward(backward);
-    tracer_.set_unit(unit);
   }
 
   Value cotangent(ValueId id) const { return cotangents_[index(id)]; }

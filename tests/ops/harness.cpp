@@ -236,6 +236,39 @@ void check_forward_and_second_order(const Case& c, const std::vector<Doubles>& i
         magnitude(second) + magnitude(derivatives.subspan(outputs)));
 }
 
+/// Tangents in a narrow type against those in f64. Second derivatives subtract: their errors are
+/// held against the largest value of any kind.
+void check_derivative_precision(const Case& c, const std::vector<Doubles>& inputs,
+                                const std::vector<Doubles>& cotangents, DType dtype) {
+  Run how{.backward = true, .cotangents = cotangents};
+  std::vector<Doubles> narrow = inputs;
+  for (std::size_t k = 0; k < inputs.size(); ++k) {
+    for (double& v : narrow[k]) v = c.inputs[k].integer ? v : rounded(v, dtype);
+    if (!is_wrt(c.inputs[k])) continue;
+    how.tangents.push_back(random_values(c.inputs[k].shape.elements(), -1, 1, 801 + k));
+    for (double& v : how.tangents.back()) v = rounded(v, dtype);
+  }
+  for (Doubles& g : how.cotangents)
+    for (double& v : g) v = rounded(v, dtype);
+  const Result exact = run(c, narrow, how);
+  how.dtype = dtype;
+  const Result actual = run(c, narrow, how);
+  double scale = 1e-30;
+  for (const Doubles& values : exact.values) scale = std::max(scale, largest(values));
+  const double epsilon =
+      dtype == DType::f32 ? c.f32_tolerance * 0x1p-24 : c.bf16_tolerance * 0x1p-9;
+  for (std::size_t i = 0; i < exact.values.size(); ++i) {
+    REQUIRE(actual.values[i].size() == exact.values[i].size());
+    double worst = 0;
+    for (std::size_t e = 0; e < exact.values[i].size(); ++e) {
+      const double error = std::abs(actual.values[i][e] - exact.values[i][e]);
+      if (!(error <= worst)) worst = error;
+    }
+    CHECK_MESSAGE(worst <= 4 * epsilon * scale, c.name, " in ", name_of(dtype), ": derivative ", i,
+                  " is off by ", worst, " of ", scale);
+  }
+}
+
 /// Every row can be differentiated in both modes, or says why not.
 void check_rows(const Case& c, const Graph& graph) {
   for (const Node& node : graph.nodes) {
@@ -440,6 +473,7 @@ void check(const Case& c) {
   check_forward_and_second_order(c, inputs, cotangents);
   for (const DType dtype : c.dtypes) {
     check_precision(c, inputs, cotangents, dtype);
+    check_derivative_precision(c, inputs, cotangents, dtype);
     check_same_bits(c, inputs, cotangents, dtype);
     if (dtype == DType::bf16) check_wide_gradients(c, inputs, cotangents);
   }
