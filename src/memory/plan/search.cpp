@@ -45,8 +45,6 @@ Outcome Search::run(std::int64_t capacity, Rule rule, std::span<const int> rank,
   nodes_ = reported_ = 0;
   trail_.clear();
   std::ranges::fill(slots_, Slot{});
-  std::ranges::fill(weight_, 0);
-  weight_step_ = 1;
   first_changed_ = 0;
   last_changed_ = problem_.sections;
   return propagate(level(0).reason) ? solve(0) : Outcome::exhausted;

@@ -24,8 +24,8 @@ class Search {
  public:
   explicit Search(const Problem& problem);
 
-  /// @param rank by item: where the rule leaves a choice, those that took part in conflicts go
-  /// first, then lower ranks
+  /// @param rank by item: where the rule leaves a choice, those that took part in conflicts (of
+  /// earlier runs too) go first, then lower ranks
   /// @param go_on called now and then with the nodes visited since; false stops
   /// @return found: `offsets()` keep within `capacity`; exhausted: no packing does; stopped: the
   /// limit was reached first
@@ -83,9 +83,6 @@ class Search {
   int local_minimum(int section) const;
   bool better(int id, int than) const;
   bool alone(int id) const;
-  bool ranked(int id, int than) const {
-    return rank_[static_cast<std::size_t>(id)] < rank_[static_cast<std::size_t>(than)];
-  }
 
   void save(int id) { trail_.push_back({id, slot(id)}); }
   void touch(int id);

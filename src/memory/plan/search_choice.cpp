@@ -18,8 +18,8 @@ bool Search::better(int id, int than) const {
   if (a.lowest != b.lowest) return a.lowest < b.lowest;
   if (a.free() != b.free()) return a.free();
   const auto i = static_cast<std::size_t>(id), j = static_cast<std::size_t>(than);
-  if (rule_ == Rule::lowest && weight_[i] != weight_[j]) return weight_[i] > weight_[j];
-  return ranked(id, than);
+  if (weight_[i] != weight_[j]) return weight_[i] > weight_[j];
+  return rank_[i] < rank_[j];
 }
 
 int Search::lowest_item() const {
@@ -61,16 +61,16 @@ int Search::local_minimum(int section) const {
   int id = -1;
   for (int i = 0; i < count(); ++i)
     if (slot(i).open && item(i).first <= section && section < item(i).last && better(i, id)) id = i;
-  while (true) {
-    int next = -1;
-    for (const int k : meeting(id)) {
-      const bool lower = slot(k).lowest < slot(id).lowest ||
-                         (slot(k).lowest == slot(id).lowest && slot(k).free() && !slot(id).free());
-      if (slot(k).open && lower && (next < 0 || ranked(k, next))) next = k;
-    }
-    if (next < 0) return id;
-    id = next;
+  for (bool moved = true; moved;) {
+    const auto lower = [&](int k) {
+      const Slot &a = slot(k), &b = slot(id);
+      return a.open && (a.lowest < b.lowest || (a.lowest == b.lowest && a.free() && !b.free()));
+    };
+    const auto below = std::ranges::find_if(meeting(id), lower);
+    moved = below != meeting(id).end();
+    if (moved) id = *below;
   }
+  return id;
 }
 
 /// Nothing can come to lie under it.

@@ -11,7 +11,7 @@ namespace ashlar::plan {
 namespace {
 
 constexpr std::size_t kMostSearched = 8192;  // items: a search keeps which of them meet
-constexpr int kOrders = 4, kAttempts = 2 * kOrders, kTargets = 3;
+constexpr int kOrders = 4, kAttempts = 2 * kOrders, kTargets = 16, kBlock = 64;
 
 std::vector<std::int64_t> loads(const Problem& problem) {
   std::vector<std::int64_t> load(static_cast<std::size_t>(problem.sections));
@@ -59,17 +59,22 @@ bool Solver::report(std::int64_t nodes) {
   return !stopped_;
 }
 
-/// In turn the lower bound, half-way to the lowest plan, and just below it.
+/// Blocks of attempts in turn: equal steps from the lower bound up to just below the lowest plan;
+/// that bound alone, as conflicts learned there help there. Failing that, just below the lowest.
 std::int64_t Solver::target(int attempt) const {
   if (options_.capacity > 0) return capacity_;
+  const int block = attempt / kBlock % 3;
+  if (block == 1) return lower_bound_;
+  if (block == 2) return height_ - 1;
   const std::int64_t span = height_ - 1 - lower_bound_;
-  return lower_bound_ + span * (attempt / kAttempts % kTargets) / (kTargets - 1);
+  return lower_bound_ + span * (attempt % kTargets + 1) / kTargets;
 }
 
 void Solver::attempt(Search& search, int index) {
-  constexpr double kFirstLimit = 1500, kGrowth = 1.1, kNoise = 0.05;
-  const int round = index / (kAttempts * kTargets);
-  const auto limit = static_cast<std::int64_t>(kFirstLimit * std::pow(kGrowth, round));
+  constexpr double kFirstLimit = 3, kGrowth = 1.1, kNoise = 0.05;
+  const int round = index / (4 * kAttempts);
+  const auto limit = static_cast<std::int64_t>(
+      kFirstLimit * std::pow(kGrowth, round) * static_cast<double>(problem_.items.size()) + 1);
   const Rule rule = index % 2 == 0 ? Rule::tightest : Rule::lowest;
   const std::vector<int> ranks =
       rank(index / 2 % kOrders, round == 0 ? 0 : kNoise * (1 + round % 6));
