@@ -2,20 +2,14 @@
 #include "ashlar/train_step.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <sstream>
 
-#include "ashlar/autodiff.hpp"
 #include "ashlar/buffer.hpp"
 #include "ashlar/error.hpp"
-#include "graph/executor.hpp"
-#include "graph/rematerialize.hpp"
-#include "ops/product/linear_cross_entropy.hpp"
 #include "ops/product/machine.hpp"
 #include "runtime/thread_pool.hpp"
 #include "sharding/flat_values.hpp"
@@ -26,87 +20,25 @@
 namespace ashlar {
 namespace {
 
-void output_gradient(Tracer& tracer, Value parameter, Value gradient) {
-  tracer.output(gradient_name(tracer.graph()[parameter.id()].name), gradient);
-}
-
-}  // namespace
-
-Graph trace_training(const LossModel& model, const ShardOptions& options) {
-  Tracer tracer;
-  const Value loss = model(tracer);
-  tracer.output(std::string(kLoss), loss);
-  std::vector<Value> trainable;
-  for (const ValueId id : tracer.graph().inputs) {
-    const ValueInfo& value = tracer.graph()[id];
-    if (value.input == InputKind::parameter &&
-        tracer.graph().parameters[static_cast<std::size_t>(value.parameter)].trainable) {
-      trainable.emplace_back(&tracer, id);
-    }
-  }
-  const Value cotangent = tracer.input(std::string(kLossCotangent), loss.dtype(), loss.shape());
-  const std::vector<DType> dtypes(trainable.size(), local_gradient_dtype(options));
-  if (sums_locally(options)) {
-    const auto uses = vjp_by_use(tracer, {&loss, 1}, {&cotangent, 1}, trainable, dtypes);
-    for (std::size_t i = 0; i < trainable.size(); ++i) {
-      for (const Value& use : uses[i]) output_gradient(tracer, trainable[i], use);
-    }
-  } else {
-    const auto gradients = vjp(tracer, {&loss, 1}, {&cotangent, 1}, trainable, dtypes);
-    for (std::size_t i = 0; i < trainable.size(); ++i) {
-      if (gradients[i]) output_gradient(tracer, trainable[i], gradients[i]);
-    }
-  }
-  return fuse_cross_entropy(std::move(tracer.graph()));
-}
-
-Graph recompute(const Graph& joint, Recompute how) {
-  switch (how) {
-    case Recompute::none:
-      break;
-    case Recompute::cheap:
-      return rematerialize(joint, cheap_to_remake(joint));
-    case Recompute::selective:
-      return rematerialize(joint, attention_remade(joint));
-    case Recompute::per_unit:
-      return rematerialize(joint, units_remade(joint));
-  }
-  return joint;
-}
-
-ShardOptions shard_options(const TrainConfig& config) {
-  ShardOptions options{config.zero, config.precision, config.optimizer, config.micro_batches,
-                       true,        config.clip};
-  options.reduce_each = config.reduce == ReduceWhen::each ||
-                        (config.reduce == ReduceWhen::automatic && config.zero.stage >= 2);
-  return options;
-}
-
-namespace {
-
-/// A host's ranks and what memory it has for them.
+/// What memory this rank's node has, and how many ranks share it.
 struct Host {
-  std::array<char, 256> name{};
   std::int64_t available = available_host_bytes();
   std::int64_t ranks = 0;
 };
 
-/// This rank's host: the smallest reading of its ranks, none of which has touched memory yet.
-/// Collective.
+/// The smallest reading of the node's ranks, none of which has touched memory yet. Collective.
 Host survey(Communicator& communicator) {
-  Host mine;
-  gethostname(mine.name.data(), mine.name.size() - 1);
-  std::vector<Host> all(static_cast<std::size_t>(communicator.size()));
-  const auto bytes = static_cast<std::int64_t>(sizeof(Host));
-  const Transfer transfer{{&mine, DType::u8, {bytes}},
-                          {all.data(), DType::u8, {bytes * communicator.size()}}};
+  Host host;
+  std::vector<std::int64_t> all(static_cast<std::size_t>(communicator.size()));
+  const Transfer transfer{{&host.available, DType::i64, {1}},
+                          {all.data(), DType::i64, {communicator.size()}}};
   communicator.all_gather({&transfer, 1}, "hosts").wait();
-  for (const Host& other : all) {
-    if (other.name != mine.name) continue;
-    ++mine.ranks;
-    mine.available = std::min(mine.available, other.available);
+  for (int rank = 0; rank < communicator.size(); ++rank) {
+    if (!communicator.same_node(rank)) continue;
+    ++host.ranks;
+    host.available = std::min(host.available, all[static_cast<std::size_t>(rank)]);
   }
-  return mine;
+  return host;
 }
 
 }  // namespace
@@ -119,9 +51,12 @@ struct TrainStep::Implementation {
         options(shard_options(settings)),
         pool(settings.threads),
         backend(host_backend(settings.threads)),
-        joint(recompute(trace_training(model, options), config.recompute)),
+        joint(trace_training(model, options)),
         layout(joint.parameters, joint.units, ranks.size()) {
     const ScheduleOptions order{config.zero.prefetch, config.zero.overlap};
+    joint = config.recompute == Recompute::budget
+                ? recompute_within(joint, config.memory_budget, layout, options, order, backend)
+                : recompute(joint, config.recompute);
     programs.push_back(compile(shard(joint, layout, options), order, backend, states));
     ShardOptions once = options;
     once.micro_batches = 1;
@@ -164,6 +99,11 @@ struct TrainStep::Implementation {
       for (const Program& program : programs) bytes[s] = std::max(bytes[s], program.heights[s]);
       if (s < 2) bytes[s] = states.bytes(static_cast<Space>(s));
       allocated += bytes[s];
+    }
+    if (config.recompute == Recompute::budget && allocated > config.memory_budget) {
+      throw InvalidArgument(fmt::format(
+          "a memory budget of {} cannot be met: validation or sampling need {} per rank",
+          format_bytes(config.memory_budget), format_bytes(allocated)));
     }
     const Host host = survey(communicator);
     collectively(communicator, [&] { take_memory(bytes, host); });

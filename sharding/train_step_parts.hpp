@@ -13,8 +13,14 @@ namespace ashlar {
 /// trace and differentiate: forward and backward, one output per gradient.
 Graph trace_training(const LossModel& model, const ShardOptions& options);
 
-/// The joint graph as backward is to run it.
+/// The joint graph as backward is to run it, by a rule. @param how not budget
 Graph recompute(const Graph& joint, Recompute how);
+
+/// The joint graph whose planned arenas fit `budget` bytes for the fewest operations.
+/// @throws InvalidArgument with the smallest height found when none fits.
+Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout& layout,
+                       const ShardOptions& options, const ScheduleOptions& order,
+                       const Backend& backend);
 
 /// TrainConfig's view of the shard pass, `automatic` resolved.
 ShardOptions shard_options(const TrainConfig& config);

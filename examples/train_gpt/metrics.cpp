@@ -87,6 +87,7 @@ std::string to_line(const StepMetrics& m) {
   line["learning_rate"] = m.learning_rate;
   line["tokens"] = m.tokens;
   line["tokens_per_second"] = m.tokens_per_second;
+  line["flops"] = m.flops;
   line["seconds"] = {{"total", m.seconds.total},
                      {"forward", m.seconds.forward},
                      {"backward", m.seconds.backward},

@@ -43,6 +43,7 @@ struct StepMetrics {
   double learning_rate = 0;
   std::int64_t tokens = 0;  // this step, all ranks
   double tokens_per_second = 0;
+  double flops = 0;  // this step, a rank's kernels, by their ops' cost
   Seconds seconds;
   PeakBytes peak;
   AtPeak at_peak;

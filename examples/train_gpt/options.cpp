@@ -28,6 +28,7 @@ struct Raw {
   std::string reshard = "on";
   std::string reduce_dtype;
   std::string reduce;
+  std::string memory_budget;
 };
 
 /// Lists gather what all their flags name; of anything else the last word counts.
@@ -49,6 +50,9 @@ void add_flags(CLI::App& app, Options& o, Raw& raw) {
   app.add_option("--seq", o.seq, "tokens per sequence");
   app.add_option("--accumulate", o.accumulate, "micro-batches per step");
   app.add_option("--reduce", raw.reduce, "each | last micro-batch (each at stages 2 and 3)");
+  app.add_option("--recompute", o.recompute, "none | cheap | selective | per-unit | budget");
+  app.add_option("--memory-budget", raw.memory_budget,
+                 "bytes of a rank, all its arenas: recompute the least that fits");
   app.add_option("--steps", o.steps, "in all, resumed ones included");
   app.add_option("--lr", o.lr, "learning rate");
   app.add_option("--warmup", o.warmup, "steps of linear warm-up");
@@ -135,6 +139,9 @@ void check_training(const Options& o) {
     require_choice(flag, value, {"fp32", "bf16"});
   require_choice("reduce", o.reduce, {"each", "last"});
   require_choice("schedule", o.schedule, {"cosine", "constant"});
+  require_choice("recompute", o.recompute, {"none", "cheap", "selective", "per-unit", "budget"});
+  if (o.recompute == "budget" && o.memory_budget == 0)
+    throw InvalidArgument("--recompute budget: needs --memory-budget SIZE");
   require_at_least<std::int64_t>(o.batch, 1, "batch");
   require_at_least<std::int64_t>(o.seq, 1, "seq");
   require_at_least<std::int64_t>(o.accumulate, 1, "accumulate");
@@ -176,6 +183,14 @@ bool on_off(std::string_view flag, const std::string& value) {
   return value == "on";
 }
 
+std::int64_t bytes_of(std::string_view flag, const std::string& value) {
+  try {
+    return ashlar::parse_bytes(value);
+  } catch (const InvalidArgument& error) {
+    throw InvalidArgument(fmt::format("--{} {}: {}", flag, value, error.what()));
+  }
+}
+
 /// The choices that depend on other flags.
 void fill_in(Options& o, const Raw& raw, const CLI::App& app) {
   o.reduce = raw.reduce.empty() ? (o.stage >= 2 ? "each" : "last") : raw.reduce;
@@ -183,10 +198,14 @@ void fill_in(Options& o, const Raw& raw, const CLI::App& app) {
   if (!o.init.empty() && app.count("--model") == 0) o.model = o.init / "config.json";
   o.overlap = on_off("overlap", raw.overlap);
   o.reshard = on_off("reshard", raw.reshard);
-  try {
-    o.bucket = ashlar::parse_bytes(raw.bucket);
-  } catch (const InvalidArgument& error) {
-    throw InvalidArgument(fmt::format("--bucket {}: {}", raw.bucket, error.what()));
+  o.bucket = bytes_of("bucket", raw.bucket);
+  if (!raw.memory_budget.empty()) {
+    o.memory_budget = bytes_of("memory-budget", raw.memory_budget);
+    require(o.memory_budget > 0, "memory-budget", raw.memory_budget, "must be more than 0");
+    if (app.count("--recompute") > 0)
+      require(o.recompute == "budget", "memory-budget", raw.memory_budget,
+              fmt::format("goes with --recompute budget, not {}", o.recompute));
+    o.recompute = "budget";
   }
   if (app.count("--validation") == 0 && o.validate_every > 0) o.validation = 0.1;
   if (o.validate_every > 0 && o.validation == 0)

@@ -30,6 +30,8 @@ struct Options {
   std::int64_t seq = 256;             // tokens per sequence
   std::int64_t accumulate = 1;        // micro-batches per step
   std::string reduce = "each";        // each | last
+  std::string recompute = "cheap";    // none | cheap | selective | per-unit | budget
+  std::int64_t memory_budget = 0;     // bytes per rank, for --recompute budget
   std::int64_t steps = 100;           // in all, resumed ones included
   double lr = 3e-4;
   std::int64_t warmup = 0;            // steps

@@ -33,6 +33,8 @@ nlohmann::ordered_json to_json(const Options& o) {
           {"seq", o.seq},
           {"accumulate", o.accumulate},
           {"reduce", o.reduce},
+          {"recompute", o.recompute},
+          {"memory-budget", o.memory_budget},
           {"steps", o.steps},
           {"lr", o.lr},
           {"warmup", o.warmup},

@@ -57,6 +57,13 @@ ashlar::GptTrace gpt_trace(const Options& options, std::int64_t batch, double dr
   return {batch, options.seq, dtype, dropout, options.freeze};
 }
 
+ashlar::Recompute recompute_of(const std::string& name) {
+  if (name == "none") return ashlar::Recompute::none;
+  if (name == "selective") return ashlar::Recompute::selective;
+  if (name == "per-unit") return ashlar::Recompute::per_unit;
+  return name == "budget" ? ashlar::Recompute::budget : ashlar::Recompute::cheap;
+}
+
 ashlar::TrainConfig train_config(const Options& options) {
   ashlar::TrainConfig config;
   config.zero = {options.stage, options.bucket, options.prefetch, options.overlap, options.reshard};
@@ -72,6 +79,8 @@ ashlar::TrainConfig train_config(const Options& options) {
   config.clip = options.clip;
   config.micro_batches = options.accumulate;
   config.reduce = options.reduce == "each" ? ashlar::ReduceWhen::each : ashlar::ReduceWhen::last;
+  config.recompute = recompute_of(options.recompute);
+  config.memory_budget = options.memory_budget;
   config.seed = static_cast<std::uint64_t>(options.seed);
   config.samples = options.batch;
   config.threads = options.threads;
@@ -211,6 +220,7 @@ StepMetrics Trainer::step() {
   metrics.tokens = world_.size() * options_.batch * options_.seq * options_.accumulate;
   metrics.seconds = {seconds_since(start), result.seconds_forward, result.seconds_backward,
                      result.seconds_exposed, result.seconds_update};
+  metrics.flops = result.flops;
   metrics.peak = {result.memory.peak, result.memory.total};
   metrics.at_peak = {result.memory.at_peak, result.memory.fragmentation, result.memory.padding};
   const ashlar::SentBytes after = world_.sent_bytes();

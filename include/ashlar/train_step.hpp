@@ -21,8 +21,9 @@ enum class ReduceWhen : std::uint8_t { automatic, each, last };
 
 /// What backward makes again instead of keeping it; the bits of all results stay the same. cheap:
 /// what a few element-wise passes restore (normalised activations, gelu); selective: also what
-/// attention makes; per_unit: all that lies inside a unit.
-enum class Recompute : std::uint8_t { none, cheap, selective, per_unit };
+/// attention makes; per_unit: all that lies inside a unit; budget: what costs the fewest operations
+/// among what fits TrainConfig::memory_budget.
+enum class Recompute : std::uint8_t { none, cheap, selective, per_unit, budget };
 
 struct TrainConfig {
   ZeroConfig zero = {};
@@ -33,6 +34,7 @@ struct TrainConfig {
   std::int64_t micro_batches = 1;  // K, accumulated per step
   ReduceWhen reduce = ReduceWhen::automatic;
   Recompute recompute = Recompute::cheap;
+  std::int64_t memory_budget = 0;  // bytes per rank, all arenas together; for Recompute::budget
   std::uint64_t seed = 0;    // of initial values and dropout
   std::int64_t samples = 1;  // per rank and micro-batch: the first axis of the data inputs
   int threads = 1;           // of this rank

@@ -16,6 +16,7 @@ class Compiler {
   Compiler(Graph graph, const ScheduleOptions& options, const Backend& backend, StateLayout& states)
       : backend_(backend), states_(states) {
     program_.graph = std::move(graph);
+    program_.backend = backend;
     instructions_ = schedule(program_.graph, options);
     validate(program_.graph, instructions_);
     program_.storage = resolve_storage(program_.graph, instructions_);
@@ -157,10 +158,6 @@ class Compiler {
       const auto& [buffer, offset] = program_.placed[index(slot)];
       const Space space = buffer.window ? Space::transient_window : Space::transient;
       step.workspace = {space, offset, 0, {DType::u8, {buffer.bytes}}, {1}, true};
-    }
-    if (node.op->prepare != nullptr && step.kind != Instruction::Kind::wait) {
-      const auto [inputs, outputs] = types_of(graph(), node);
-      step.plan = node.op->prepare({inputs, outputs, node.attributes}, backend_);
     }
     return step;
   }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "ashlar/error.hpp"
+#include "graph/cost.hpp"
 
 namespace ashlar {
 namespace {
@@ -42,6 +43,11 @@ Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
     Bound bound;
     for (const Operand& operand : step.inputs) bound.inputs.push_back(bind(operand));
     for (const Operand& operand : step.outputs) bound.outputs.push_back(bind(operand));
+    if (node.op->prepare != nullptr && step.kind != Instruction::Kind::wait) {
+      const NodeTypes types = types_of(program.graph, node);
+      bound.plan =
+          node.op->prepare({types.inputs, types.outputs, node.attributes}, program.backend);
+    }
     if (step.workspace.present) {
       bound.workspace = bind(step.workspace).data;
       bound.workspace_bytes = step.workspace.type.bytes();
@@ -185,7 +191,7 @@ void Executor::execute(int i, const RunContext& context) {
       bound.inputs,
       bound.outputs,
       bound.workspace,
-      step.plan.get(),
+      bound.plan.get(),
       node.unit < 0 ? std::string_view() : program_.graph.units[index(node.unit)]};
   if (step.kind == Instruction::Kind::wait) {
     work_[index(step.node)].wait();

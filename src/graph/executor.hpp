@@ -78,6 +78,7 @@ class Executor {
     std::vector<TensorView> inputs, outputs;
     std::vector<ValueId> values;  // of the inputs, then the outputs
     std::vector<int> touched;     // storage buffers, once per operand
+    std::shared_ptr<const void> plan;  // OpDef::prepare's
     std::byte* workspace = nullptr;
     std::int64_t workspace_bytes = 0;
     std::vector<Dying> dying;

@@ -35,9 +35,8 @@ struct Step {
   Instruction::Kind kind = Instruction::Kind::run;
   int node = 0;
   std::vector<Operand> inputs, outputs;
-  Operand workspace;                 // u8
-  std::shared_ptr<const void> plan;  // OpDef::prepare's
-  double flops = 0;                  // of one run, by OpDef::cost
+  Operand workspace;  // u8
+  double flops = 0;   // of one run, by OpDef::cost
 };
 
 /// Where states lie, shared by all Programs of a model (train, evaluate, sample): (unit, role) is
@@ -76,6 +75,7 @@ struct PeakBytes {
 };
 
 struct Program {
+  Backend backend;
   Graph graph;
   Storage storage;
   std::vector<Step> steps;

@@ -40,7 +40,8 @@ TEST_CASE("metrics: the keys of a step and of the summary") {
   const auto lines = desk.metrics("m.jsonl");
   REQUIRE(lines.size() == 5);
   const std::string step =
-      "step loss loss_bits grad_norm learning_rate tokens tokens_per_second seconds peak_bytes "
+      "step loss loss_bits grad_norm learning_rate tokens tokens_per_second flops seconds "
+      "peak_bytes "
       "at_peak sent_bytes ";
   for (std::size_t i = 0; i < 4; ++i) {
     CHECK(keys(lines[i]) == sorted(i % 2 == 1 ? step + "validation_loss" : step));

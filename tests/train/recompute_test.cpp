@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "ashlar/communicator.hpp"
+#include "ashlar/error.hpp"
 #include "ashlar/nn/gpt.hpp"
 #include "ashlar/train_step.hpp"
 #include "base/math/philox.hpp"
@@ -17,11 +18,11 @@ const GptConfig kConfig{
 
 struct Outcome {
   std::vector<std::uint32_t> losses;
-  std::int64_t activations = 0, planned = 0;
+  std::int64_t activations = 0, planned = 0, total = 0;
   double flops = 0;
 };
 
-Outcome train(int ranks, DType dtype, Recompute recompute) {
+Outcome train(int ranks, DType dtype, Recompute recompute, std::int64_t budget = 0) {
   Outcome outcome;
   std::mutex mutex;
   launch_threads(ranks, [&](Communicator& world) {
@@ -33,6 +34,7 @@ Outcome train(int ranks, DType dtype, Recompute recompute) {
     config.clip = 1;
     config.samples = how.batch;
     config.recompute = recompute;
+    config.memory_budget = budget;
     config.poison = true;
     TrainStep step(
         world, [&](Tracer& t) { return gpt_loss(t, kConfig, how); }, config);
@@ -51,6 +53,7 @@ Outcome train(int ranks, DType dtype, Recompute recompute) {
       mine.losses.push_back(std::bit_cast<std::uint32_t>(result.loss));
       mine.activations = result.memory.peak[static_cast<std::size_t>(Category::activation)];
       mine.flops = result.flops;
+      mine.total = result.memory.total;
     }
     mine.planned = step.planned().peak[static_cast<std::size_t>(Category::activation)];
     if (world.rank() != 0) return;
@@ -61,6 +64,26 @@ Outcome train(int ranks, DType dtype, Recompute recompute) {
 }
 
 }  // namespace
+
+TEST_CASE("recompute: a budget is met by the least work, and one that cannot be met is refused") {
+  const Outcome all = train(2, DType::f32, Recompute::none);
+  Outcome before = all;
+  for (const double share : {1.0, 0.9, 0.8, 0.75}) {
+    CAPTURE(share);
+    const auto budget = static_cast<std::int64_t>(share * static_cast<double>(all.total));
+    const Outcome now = train(2, DType::f32, Recompute::budget, budget);
+    CHECK(now.losses == all.losses);
+    CHECK(now.total <= budget);
+    CHECK(now.total <= before.total);
+    CHECK(now.flops >= before.flops);
+    if (share == 1.0) CHECK(now.flops == all.flops);
+    before = now;
+  }
+  CHECK_THROWS_WITH_AS(
+      train(2, DType::f32, Recompute::budget, all.total / 10),
+      doctest::Contains("cannot be met: with recomputation the step needs at least"),
+      InvalidArgument);
+}
 
 TEST_CASE("recompute: the same bits in fewer bytes, measured, for more operations, counted") {
   for (const DType dtype : {DType::f32, DType::bf16}) {

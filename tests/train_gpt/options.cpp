@@ -56,7 +56,9 @@ TEST_CASE("options: every flag reaches its field") {
                            "3",         "--seq",
                            "17",        "--accumulate",
                            "2",         "--reduce",
-                           "each",      "--steps",
+                           "each",      "--recompute",
+                           "budget",    "--memory-budget",
+                           "1GiB",      "--steps",
                            "9",         "--lr",
                            "0",         "--warmup",
                            "4",         "--schedule",
@@ -95,6 +97,8 @@ TEST_CASE("options: every flag reaches its field") {
                                         {"seq", 17},
                                         {"accumulate", 2},
                                         {"reduce", "each"},
+                                        {"recompute", "budget"},
+                                        {"memory-budget", 1073741824},
                                         {"steps", 9},
                                         {"lr", 0.0},
                                         {"warmup", 4},
@@ -139,6 +143,8 @@ TEST_CASE("options: the defaults that follow other flags") {
     CHECK(parse({"--synthetic", "--stage", stage}).reduce == (stage[0] >= '2' ? "each" : "last"));
   CHECK(parse({"--synthetic", "--stage", "3", "--reduce", "last"}).reduce == "last");
   CHECK(parse({"--synthetic", "--precision", "bf16"}).reduce_dtype == "bf16");
+  CHECK(parse({"--synthetic"}).recompute == "cheap");
+  CHECK(parse({"--synthetic", "--memory-budget", "1GiB"}).recompute == "budget");
   CHECK(parse({"--text", "a", "--validate-every", "5"}).validation == 0.1);
   const TemporaryFolder folder;
   const std::string config = folder.write("config.json", "{}").string();
@@ -164,6 +170,12 @@ TEST_CASE("options: bad input is one line that names the flag and the remedy") {
       {{"--synthetic", "--precision", "fp23"}, {"--precision fp23", "did you mean fp32?"}},
       {{"--synthetic", "--reduce-dtype", "int8"}, {"--reduce-dtype int8", "one of: fp32, bf16"}},
       {{"--synthetic", "--reduce", "lst"}, {"--reduce lst", "did you mean last?"}},
+      {{"--synthetic", "--recompute", "all"}, {"--recompute all", "none, cheap"}},
+      {{"--synthetic", "--recompute", "budget"}, {"needs --memory-budget SIZE"}},
+      {{"--synthetic", "--memory-budget", "1GB"}, {"--memory-budget 1GB"}},
+      {{"--synthetic", "--memory-budget", "0"}, {"--memory-budget 0", "more than 0"}},
+      {{"--synthetic", "--memory-budget", "1GiB", "--recompute", "none"},
+       {"--memory-budget 1GiB", "--recompute budget"}},
       {{"--synthetic", "--schedule", "linear"}, {"--schedule linear", "one of: cosine, constant"}},
       {{"--synthetic", "--overlap", "yes"}, {"--overlap yes", "on, off"}},
       {{"--synthetic", "--reshard", "of"}, {"--reshard of", "on or off"}},

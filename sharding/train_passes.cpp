@@ -1,0 +1,88 @@
+// The passes that TrainStep calls before it shards: trace, differentiate, rematerialize.
+#include <fmt/format.h>
+
+#include "ashlar/autodiff.hpp"
+#include "ashlar/error.hpp"
+#include "graph/recompute_search.hpp"
+#include "ops/product/linear_cross_entropy.hpp"
+#include "sharding/train_step_parts.hpp"
+
+namespace ashlar {
+namespace {
+
+void output_gradient(Tracer& tracer, Value parameter, Value gradient) {
+  tracer.output(gradient_name(tracer.graph()[parameter.id()].name), gradient);
+}
+
+}  // namespace
+
+Graph trace_training(const LossModel& model, const ShardOptions& options) {
+  Tracer tracer;
+  const Value loss = model(tracer);
+  tracer.output(std::string(kLoss), loss);
+  std::vector<Value> trainable;
+  for (const ValueId id : tracer.graph().inputs) {
+    const ValueInfo& value = tracer.graph()[id];
+    if (value.input == InputKind::parameter &&
+        tracer.graph().parameters[static_cast<std::size_t>(value.parameter)].trainable) {
+      trainable.emplace_back(&tracer, id);
+    }
+  }
+  const Value cotangent = tracer.input(std::string(kLossCotangent), loss.dtype(), loss.shape());
+  const std::vector<DType> dtypes(trainable.size(), local_gradient_dtype(options));
+  if (sums_locally(options)) {
+    const auto uses = vjp_by_use(tracer, {&loss, 1}, {&cotangent, 1}, trainable, dtypes);
+    for (std::size_t i = 0; i < trainable.size(); ++i) {
+      for (const Value& use : uses[i]) output_gradient(tracer, trainable[i], use);
+    }
+  } else {
+    const auto gradients = vjp(tracer, {&loss, 1}, {&cotangent, 1}, trainable, dtypes);
+    for (std::size_t i = 0; i < trainable.size(); ++i) {
+      if (gradients[i]) output_gradient(tracer, trainable[i], gradients[i]);
+    }
+  }
+  return fuse_cross_entropy(std::move(tracer.graph()));
+}
+
+Graph recompute(const Graph& joint, Recompute how) {
+  switch (how) {
+    case Recompute::none:
+    case Recompute::budget:
+      break;
+    case Recompute::cheap:
+      return rematerialize(joint, cheap_to_remake(joint));
+    case Recompute::selective:
+      return rematerialize(joint, attention_remade(joint));
+    case Recompute::per_unit:
+      return rematerialize(joint, units_remade(joint));
+  }
+  return joint;
+}
+
+ShardOptions shard_options(const TrainConfig& config) {
+  ShardOptions options{config.zero, config.precision, config.optimizer, config.micro_batches,
+                       true,        config.clip};
+  options.reduce_each = config.reduce == ReduceWhen::each ||
+                        (config.reduce == ReduceWhen::automatic && config.zero.stage >= 2);
+  return options;
+}
+
+Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout& layout,
+                       const ShardOptions& options, const ScheduleOptions& order,
+                       const Backend& backend) {
+  const auto planned_height = [&](const Graph& graph) {
+    StateLayout states;
+    const Program program = compile(shard(graph, layout, options), order, backend, states);
+    return planned_peak(program, states).total;
+  };
+  const auto choices = recompute_choices(joint, backend, options.zero.stage == 3, planned_height);
+  for (const RecomputeChoice& choice : choices) {
+    if (choice.height <= budget) return rematerialize(joint, choice.remade);
+  }
+  throw InvalidArgument(fmt::format(
+      "a memory budget of {} ({} bytes) cannot be met: with recomputation the step needs at least "
+      "{} ({} bytes) per rank; give more, use more ranks, a higher stage, or smaller batches",
+      format_bytes(budget), budget, format_bytes(choices.back().height), choices.back().height));
+}
+
+}  // namespace ashlar
