@@ -131,6 +131,15 @@ bool enters_unit(const Graph& graph, const Node& maker, ValueId id) {
   return graph[id].type.bytes() <= entering;
 }
 
+/// The unit whose backward follows its forward.
+int last_forward_unit(const Graph& graph) {
+  int unit = -1;
+  for (const Node& node : graph.nodes) {
+    if (!node.backward && node.unit >= 0) unit = node.unit;
+  }
+  return unit;
+}
+
 }  // namespace
 
 bool may_be_remade(const Graph& graph, ValueId id) {
@@ -163,7 +172,9 @@ Remade attention_remade(const Graph& graph) {
 
 Remade units_remade(const Graph& graph) {
   Remade remade(graph.values.size(), false);
+  const int last = last_forward_unit(graph);
   for (const Node& node : graph.nodes) {
+    if (node.unit == last) continue;
     for (const ValueId id : node.outputs)
       remade[index(id)] = may_be_remade(graph, id) && !enters_unit(graph, node, id);
   }

@@ -11,8 +11,9 @@ namespace ashlar {
 /// By ValueId of a joint graph: does backward make this forward value again?
 using Remade = std::vector<bool>;
 
-/// True where `id` may be remade: a forward value, not a view, whose readers in backward are all of
-/// its own unit (remaking it elsewhere would gather that unit's parameters once more).
+/// True where `id` may be remade: a forward value that is neither a view nor an output. Readers in
+/// another unit's backward go on reading forward's value: making it again there would gather that
+/// unit's parameters once more.
 bool may_be_remade(const Graph& graph, ValueId id);
 
 /// What its op rebuilds by a few element-wise passes (OpDef::rebuild): normalised activations and
@@ -20,7 +21,8 @@ bool may_be_remade(const Graph& graph, ValueId id);
 Remade cheap_to_remake(const Graph& graph);
 /// Besides, what attention makes (Korthikanti et al., arXiv:2205.05198, section 5).
 Remade attention_remade(const Graph& graph);
-/// All but what enters a unit (Chen et al., arXiv:1604.06174, section 3, a segment per unit).
+/// All but what enters a unit (Chen et al., arXiv:1604.06174, section 3, a segment per unit), the
+/// last unit left alone: its backward follows at once.
 Remade units_remade(const Graph& graph);
 
 /// The nodes that make the chosen values once more stand before the first backward node that reads
