@@ -56,6 +56,24 @@ Value softmax(Value x, Where where = Where::current());  // over the last axis
 /// 0 are ignored.
 Value cross_entropy(Value logits, Value targets, Where where = Where::current());
 
+// Llama-style transformers.
+/// x / sqrt(mean(x^2) + epsilon) weight over the last axis (Zhang and Sennrich, arXiv:1910.07467,
+/// section 4): x (..., C), weight (C).
+Value rms_norm(Value x, Value weight, double epsilon = 1e-5, Where where = Where::current());
+/// x logistic(x), also known as swish (Elfwing et al., arXiv:1702.03118).
+Value silu(Value x, Where where = Where::current());
+/// silu(gate) up, of equal shapes, in one pass over memory (Shazeer, arXiv:2002.05202, section 2).
+Value swiglu(Value gate, Value up, Where where = Where::current());
+struct RotaryOptions {
+  double base = 10000;      // of the angles: base^(-2i/D)
+  std::int64_t offset = 0;  // added to all positions
+  Value positions = {};     // i32 (B, T); absent: 0 .. T-1 in each sample
+};
+/// Rotary position embedding (Su et al., arXiv:2104.09864, section 3.2.2): x (B, T, heads D), D
+/// even. Channels i and i + D/2 of a head are a pair (the half-split convention of converted Llama
+/// weights), turned by position base^(-2i/D). Angles are computed in double.
+Value rotary(Value x, int heads, RotaryOptions options = {}, Where where = Where::current());
+
 // Element-wise, with broadcasting of either side.
 Value add(Value a, Value b, Where where = Where::current());
 Value subtract(Value a, Value b, Where where = Where::current());
@@ -77,6 +95,9 @@ Value transpose(Value x, int axis_a, int axis_b, Where where = Where::current())
 Value slice(Value x, int axis, std::int64_t begin, std::int64_t end,
             Where where = Where::current());
 Value broadcast_to(Value x, const Shape& shape, Where where = Where::current());
+/// x (N, ...) rows at indices i32 (any shape) -> (indices..., ...). The gradient sums the rows of
+/// repeated indices in order: deterministic. An index outside of [0, N) is an error.
+Value take(Value x, Value indices, Where where = Where::current());
 Value contiguous(Value x, Where where = Where::current());  // a copy unless x is contiguous already
 Value alias(Value x, Where where = Where::current());       // x as a value of its own, same memory
 /// x, as a constant to derivatives of either mode.
