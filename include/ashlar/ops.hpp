@@ -73,6 +73,13 @@ struct RotaryOptions {
 /// even. Channels i and i + D/2 of a head are a pair (the half-split convention of converted Llama
 /// weights), turned by position base^(-2i/D). Angles are computed in double.
 Value rotary(Value x, int heads, RotaryOptions options = {}, Where where = Where::current());
+/// Causal attention whose heads share keys and values in `kv_heads` groups of neighbours (Ainslie
+/// et al., arXiv:2305.13245): q (B, T, heads D), k and v (B, T, kv_heads D) -> (B, T, heads D). The
+/// T x T matrix is never stored. With boundaries i32 (S + 1), 0 first, B T last, never falling,
+/// rows [b_s, b_s+1) of the B T rows are sequence s (it may be empty), and nothing is seen across:
+/// sequences of any lengths without padding.
+Value grouped_query_attention(Value q, Value k, Value v, int heads, int kv_heads,
+                              Value boundaries = {}, Where where = Where::current());
 
 // Element-wise, with broadcasting of either side.
 Value add(Value a, Value b, Where where = Where::current());

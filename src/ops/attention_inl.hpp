@@ -8,6 +8,9 @@
 #define ASHLAR_OPS_ATTENTION_INL_HPP
 #endif
 
+#include <span>
+
+#include "ops/attention_sequences.hpp"
 #include "ops/attention_tiles.hpp"
 #include "ops/parallel.hpp"
 #include "ops/simd_inl.hpp"
@@ -16,24 +19,53 @@
 HWY_BEFORE_NAMESPACE();
 namespace ashlar::HWY_NAMESPACE {
 
-/// One head of one sample.
+/// Where queries, keys and values (or their gradients) lie: the first row of each, and the elements
+/// from row to row.
+template <typename T>
+struct Operands {
+  T* query;
+  T* key;
+  T* value;
+  std::int64_t query_stride;
+  std::int64_t key_stride;
+};
+
+/// Side by side in qkv (rows, 3C).
+template <typename T>
+Operands<T> packed_operands(const TensorView& qkv, const AttentionSizes& sizes) {
+  T* first = qkv.as<T>();
+  const std::int64_t channels = sizes.channels();
+  return {first, first + channels, first + 2 * channels, 3 * channels, 3 * channels};
+}
+
+/// In three tensors.
+template <typename T>
+Operands<T> separate_operands(std::span<const TensorView> qkv, const AttentionSizes& sizes) {
+  return {qkv[0].as<T>(), qkv[1].as<T>(), qkv[2].as<T>(), sizes.channels(),
+          sizes.kv_heads * sizes.head_size};
+}
+
+/// One head of queries of one sequence, with the keys and values that it reads.
 template <typename T>
 struct Head {
-  Head(const AttentionSizes& sizes, const T* qkv, std::int64_t index)
-      : size(sizes.head_size()),
-        positions(sizes.positions),
-        channels(sizes.channels),
-        stride(3 * sizes.channels),
-        column(index % sizes.heads * size),
-        first_row(index / sizes.heads * positions),
-        query(qkv + first_row * stride + column) {}
+  Head(const Sequences& sequences, const Operands<T>& from, std::int64_t sequence,
+       std::int64_t head)
+      : size(sequences.sizes.head_size),
+        positions(sequences.length(sequence)),
+        first_row(sequences.first_row(sequence)),
+        column(head * size),
+        query_stride(from.query_stride),
+        key_stride(from.key_stride),
+        query(from.query + first_row * query_stride + column),
+        key(from.key + first_row * key_stride + head / sequences.sizes.group() * size),
+        value(from.value + (key - from.key)) {}
 
-  const T* queries(std::int64_t t) const { return query + t * stride; }
-  const T* keys(std::int64_t t) const { return query + channels + t * stride; }
-  const T* values(std::int64_t t) const { return query + 2 * channels + t * stride; }
+  T* queries(std::int64_t t) const { return query + t * query_stride; }
+  T* keys(std::int64_t t) const { return key + t * key_stride; }
+  T* values(std::int64_t t) const { return value + t * key_stride; }
 
-  std::int64_t size, positions, channels, stride, column, first_row;
-  const T* query;
+  std::int64_t size, positions, first_row, column, query_stride, key_stride;
+  T *query, *key, *value;
 };
 
 /// Keys [first, first + count) against the lanes [lane, lanes) of a block of queries.
@@ -101,11 +133,6 @@ void for_each_with_scratch(const KernelArguments& arguments, std::int64_t tasks,
     for (std::int64_t task = thread; task < tasks; task += threads)
       body(task, arguments.workspace + thread * scratch_bytes);
   });
-}
-
-inline AttentionSizes sizes_of(const KernelArguments& arguments) {
-  const Shape& shape = arguments.inputs[0].shape;
-  return {shape[0], shape[1], shape[2] / 3, arguments.attributes.integer("heads")};
 }
 
 }  // namespace ashlar::HWY_NAMESPACE

@@ -47,10 +47,12 @@ void softmax_step(D d, const Step& step, std::int64_t begin, std::int64_t lanes,
   }
 }
 
-/// out (queries, D) and lse (queries) of the queries [begin, begin + kQueries) of a head.
+/// out (queries, D), its rows `channels` apart, and lse (queries) of the queries [begin, begin +
+/// kQueries) of a head.
 template <typename T>
-void forward_block(const Head<T>& head, std::int64_t begin, const AttentionTiles<Wide<T>>& tiles,
-                   T* out, Wide<T>* lse) {
+void forward_block(const Head<const T>& head, std::int64_t begin,
+                   const AttentionTiles<Wide<T>>& tiles, T* out, std::int64_t channels,
+                   Wide<T>* lse) {
   using C = Wide<T>;
   const WideTag<T> d;
   const std::int64_t count = std::min(kQueries, head.positions - begin);
@@ -58,15 +60,15 @@ void forward_block(const Head<T>& head, std::int64_t begin, const AttentionTiles
   const C scale = C{1} / std::sqrt(static_cast<C>(head.size));
   HWY_ALIGN C maximum[kQueries], total[kQueries] = {}, factors[kQueries];
   std::fill(maximum, maximum + kQueries, -std::numeric_limits<C>::infinity());
-  load_transposed(Rows<const T>{head.queries(begin), head.stride}, count, head.size, scale,
+  load_transposed(Rows<const T>{head.queries(begin), head.query_stride}, count, head.size, scale,
                   tiles.query);
   std::fill(tiles.sums, tiles.sums + head.size * kQueries, C{0});
 
   for_each_step(begin, count, [&](const Step& step) HWY_ATTR {
     const auto keys =
-        widened(head.keys(step.first), head.stride, step.count, head.size, tiles.keys);
+        widened<T>(head.keys(step.first), head.key_stride, step.count, head.size, tiles.keys);
     const auto values =
-        widened(head.values(step.first), head.stride, step.count, head.size, tiles.values);
+        widened<T>(head.values(step.first), head.key_stride, step.count, head.size, tiles.values);
     const std::int64_t width = lanes - step.lane;
     tile_product(d, step.count, width, head.size, LeftOperand<C>{keys.data, keys.stride, 1},
                  Rows<const C>{tiles.query + step.lane, kQueries},
@@ -82,30 +84,47 @@ void forward_block(const Head<T>& head, std::int64_t begin, const AttentionTiles
       C* sum = tiles.sums + j * kQueries + lane;
       hn::Store(hn::Div(hn::Load(d, sum), hn::Load(d, total + lane)), d, sum);
     }
-  transpose_tile<C, T>(head.size, count, {tiles.sums, kQueries}, {out, head.channels}, C{1});
+  transpose_tile<C, T>(head.size, count, {tiles.sums, kQueries}, {out, channels}, C{1});
   for (std::int64_t i = 0; i < count; ++i) lse[i] = maximum[i] + std::log(total[i]);
 }
 
+template <typename T>
+void forward(const KernelArguments& arguments, const Sequences& sequences,
+             const Operands<const T>& from) {
+  const AttentionSizes& sizes = sequences.sizes;
+  const std::int64_t channels = sizes.channels();
+  for_each_with_scratch(
+      arguments, sequences.places() * sizes.heads,
+      kernels::attention_workspace(sizes, arguments.inputs[0].dtype),
+      [&](std::int64_t task, std::byte* memory) HWY_ATTR {
+        const auto [sequence, begin] = sequences.block(task / sizes.heads);
+        const Head<const T> head(sequences, from, sequence, task % sizes.heads);
+        if (begin >= head.positions) return;
+        Scratch scratch(memory);
+        const AttentionTiles<Wide<T>> tiles(scratch, head.size, std::is_same_v<T, bf16>);
+        const std::int64_t row = head.first_row + begin;
+        forward_block<T>(
+            head, begin, tiles, arguments.outputs[0].as<T>() + row * channels + head.column,
+            channels, arguments.outputs[1].as<Wide<T>>() + task % sizes.heads * sizes.rows + row);
+      });
+}
+
 void run_attention(const KernelArguments& arguments) {
-  const AttentionSizes sizes = sizes_of(arguments);
   const TensorView& qkv = arguments.inputs[0];
+  const AttentionSizes sizes = packed_sizes(qkv.shape, arguments.attributes);
   with_float(qkv.dtype, [&](auto tag) HWY_ATTR {
     using T = typename decltype(tag)::type;
-    const std::int64_t heads = sizes.batch * sizes.heads;
-    const std::int64_t blocks = (sizes.positions + kQueries - 1) / kQueries;
-    for_each_with_scratch(
-        arguments, blocks * heads, kernels::attention_workspace(sizes, qkv.dtype),
-        [&](std::int64_t task, std::byte* memory) HWY_ATTR {
-          const std::int64_t index = task % heads;
-          const std::int64_t begin = task / heads * kQueries;
-          const Head<T> head(sizes, qkv.as<const T>(), index);
-          Scratch scratch(memory);
-          const AttentionTiles<Wide<T>> tiles(scratch, head.size, std::is_same_v<T, bf16>);
-          forward_block(head, begin, tiles,
-                        arguments.outputs[0].as<T>() + (head.first_row + begin) * sizes.channels +
-                            head.column,
-                        arguments.outputs[1].as<Wide<T>>() + index * sizes.positions + begin);
-        });
+    forward<T>(arguments, {sizes}, packed_operands<const T>(qkv, sizes));
+  });
+}
+
+void run_grouped_attention(const KernelArguments& arguments) {
+  const TensorView& q = arguments.inputs[0];
+  const AttentionSizes sizes = grouped_sizes(q.shape, arguments.attributes);
+  const Sequences sequences = sequences_of(sizes, arguments.inputs[3]);
+  with_float(q.dtype, [&](auto tag) HWY_ATTR {
+    using T = typename decltype(tag)::type;
+    forward<T>(arguments, sequences, separate_operands<const T>(arguments.inputs.first(3), sizes));
   });
 }
 
@@ -116,19 +135,23 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ashlar {
 HWY_EXPORT(run_attention);
+HWY_EXPORT(run_grouped_attention);
 
 namespace kernels {
 
 std::int64_t attention_workspace(const AttentionSizes& sizes, DType dtype) {
   const auto bytes = [&](auto wide) {
     Scratch scratch(nullptr);
-    AttentionTiles<decltype(wide)>(scratch, sizes.head_size(), dtype == DType::bf16);
+    AttentionTiles<decltype(wide)>(scratch, sizes.head_size, dtype == DType::bf16);
     return scratch.used();
   };
   return dtype == DType::f64 ? bytes(double{}) : bytes(float{});
 }
 
 void attention(const KernelArguments& arguments) { HWY_DYNAMIC_DISPATCH(run_attention)(arguments); }
+void grouped_attention(const KernelArguments& arguments) {
+  HWY_DYNAMIC_DISPATCH(run_grouped_attention)(arguments);
+}
 
 }  // namespace kernels
 }  // namespace ashlar

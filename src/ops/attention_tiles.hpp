@@ -52,13 +52,13 @@ struct AttentionTiles {
 template <typename C>
 struct BackwardTiles : AttentionTiles<C> {
   BackwardTiles(Scratch& scratch, const AttentionSizes& sizes, bool copy_keys)
-      : AttentionTiles<C>(scratch, sizes.head_size(), copy_keys),
+      : AttentionTiles<C>(scratch, sizes.head_size, copy_keys),
         slopes(scratch.take<C>(kKeys * kQueries)),
-        dout(scratch.take<C>(sizes.head_size() * kQueries)),
-        query_rows(scratch.take<C>(kQueries * padded(sizes.head_size()))),
-        dout_rows(scratch.take<C>(kQueries * padded(sizes.head_size()))),
-        dkeys(scratch.take<C>(sizes.positions * padded(sizes.head_size()))),
-        dvalues(scratch.take<C>(sizes.positions * padded(sizes.head_size()))) {}
+        dout(scratch.take<C>(sizes.head_size * kQueries)),
+        query_rows(scratch.take<C>(kQueries * padded(sizes.head_size))),
+        dout_rows(scratch.take<C>(kQueries * padded(sizes.head_size))),
+        dkeys(scratch.take<C>(sizes.positions * padded(sizes.head_size))),
+        dvalues(scratch.take<C>(sizes.positions * padded(sizes.head_size))) {}
   C* slopes;      // (keys, queries): dP, then dS
   C* dout;        // (D, queries)
   C* query_rows;  // (queries, padded D), scaled

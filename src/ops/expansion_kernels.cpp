@@ -29,11 +29,18 @@ void target_weights(const KernelArguments& a) {
 
 void causal_mask(const KernelArguments& a) {
   const std::int64_t positions = a.outputs[0].shape[0];
+  const TensorView& boundaries = a.inputs[0];
+  const auto* boundary = boundaries.as<const std::int32_t>();
+  const auto* end = boundary == nullptr ? nullptr : boundary + boundaries.elements();
   with_float(a.outputs[0].dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* out = a.outputs[0].as<T>();
-    for (std::int64_t i = 0; i < positions * positions; ++i)
-      out[i] = i % positions <= i / positions ? T(0.0F) : T(-1e30F);
+    for (std::int64_t query = 0; query < positions; ++query) {
+      const std::int64_t first =
+          boundary == nullptr ? 0 : *(std::upper_bound(boundary, end, query) - 1);
+      for (std::int64_t key = 0; key < positions; ++key)
+        out[query * positions + key] = first <= key && key <= query ? T(0.0F) : T(-1e30F);
+    }
   });
 }
 

@@ -380,6 +380,7 @@ std::vector<Doubles> random_inputs(const Case& c) {
     inputs.push_back(random_values(input.shape.elements(), input.low, input.high, ++seed));
     if (input.integer)
       for (double& v : inputs.back()) v = std::floor(v);
+    if (!input.values.empty()) inputs.back() = input.values;
   }
   return inputs;
 }

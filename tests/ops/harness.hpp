@@ -17,10 +17,11 @@ namespace ashlar::test {
 /// The kind of one input of a case.
 struct Input {
   Shape shape;
-  double low = -1, high = 1;    // uniform in [low, high)
-  bool integer = false;         // i32 in [low, high) instead of the floating type under test
-  bool differentiable = true;   // floats only
-  DType gradient = DType::f32;  // for bf16: the type of its cotangent in a second backward run
+  double low = -1, high = 1;        // uniform in [low, high)
+  bool integer = false;             // i32 in [low, high) instead of the floating type under test
+  bool differentiable = true;       // floats only
+  DType gradient = DType::f32;      // for bf16: the type of its cotangent in a second backward run
+  std::vector<double> values = {};  // these, instead of random ones
 };
 
 using Doubles = std::vector<double>;
@@ -58,8 +59,8 @@ struct Run {
   std::vector<Doubles> tangents = {};
   /// Per differentiable input: also the cotangents of the inputs for cotangents of the gradients.
   std::vector<Doubles> second_cotangents = {};
-  int threads = 0;                          // 0: no pool
-  std::int64_t offset_bytes = 0;            // every allocation lies so much further
+  int threads = 0;                // 0: no pool
+  std::int64_t offset_bytes = 0;  // every allocation lies so much further
   RunContext context = {};
 };
 struct Result {

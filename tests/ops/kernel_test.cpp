@@ -34,9 +34,11 @@ Case everything() {
                 const auto [total, y] = add_layer_norm(h, a, v[4], v[5]);
                 const Value z = multiply(gelu(layer_norm(y, v[4], v[5])), softmax(total));
                 const Value w = add(tanh(z), subtract(exp(z), divide(total, exp(y))));
+                const Value r = rotary(rms_norm(w, v[4]), 2);
+                const Value s = swiglu(grouped_query_attention(r, w, total, 2, 2), silu(r));
                 const Value logits = contiguous(transpose(w, 0, 1));
                 const Value targets = reshape(v[1], {70, 2});
-                return std::vector{w, cross_entropy(logits, targets), mean(w), sum(w, 0b11U)};
+                return std::vector{w, s, cross_entropy(logits, targets), mean(w), sum(w, 0b11U)};
               },
           .f32_tolerance = 400,
           .bf16_tolerance = 24};
@@ -105,9 +107,9 @@ TEST_CASE("ops: every instruction set agrees with f64 and with finite difference
 
 TEST_CASE("ops: results may lie over the inputs that the row names") {
   Tracer tracer;
-  const Value x = tracer.input("x", DType::f32, {6, 37}),
-              r = tracer.input("r", DType::f32, {6, 37});
-  const Value w = tracer.input("w", DType::f32, {37}), b = tracer.input("b", DType::f32, {37});
+  const Value x = tracer.input("x", DType::f32, {6, 38}),
+              r = tracer.input("r", DType::f32, {6, 38});
+  const Value w = tracer.input("w", DType::f32, {38}), b = tracer.input("b", DType::f32, {38});
   const Value targets = tracer.input("targets", DType::i32, {6});
   const auto [total, y] = add_layer_norm(x, r, w, b);
   std::vector<Value> outputs{total,
@@ -123,7 +125,11 @@ TEST_CASE("ops: results may lie over the inputs that the row names") {
                              tanh(x),
                              gelu(x),
                              softmax(x),
-                             dropout(x, 0.5)};
+                             dropout(x, 0.5),
+                             rms_norm(x, w),
+                             silu(x),
+                             swiglu(x, r),
+                             rotary(reshape(x, {3, 2, 38}), 1)};
   outputs.push_back(cross_entropy(x, targets));
   std::vector<Value> cotangents;
   for (const Value& output : outputs) {
@@ -141,7 +147,7 @@ TEST_CASE("ops: results may lie over the inputs that the row names") {
       ++tried;
     }
   }
-  CHECK(tried > 40);
+  CHECK(tried > 50);
 }
 
 TEST_CASE("ops: exp is within 2 ulp in f32, and exact at the ends") {
