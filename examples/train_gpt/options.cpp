@@ -19,6 +19,7 @@ using ashlar::InvalidArgument;
 const std::vector<std::string> kModels{"tiny",        "small",      "gpt2",
                                        "gpt2-medium", "gpt2-large", "gpt2-xl"};
 
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 31;  // past any memory
 constexpr int kMostThreads = 1024;  // past any node's cores; starting far more takes for ever
 
 /// What arrives as text and is turned into values once all flags are read.
@@ -77,6 +78,12 @@ void add_flags(CLI::App& app, Options& o, Raw& raw) {
   app.add_option("--sample", o.sample, "tokens of text to generate at the end");
   app.add_option("--plot", o.plot, "SVG of loss and memory");
   app.add_flag("--quiet", o.quiet, "no progress, table or sample");
+  for (const char* flag :
+       {"--model",        "--validation", "--stage",   "--precision", "--batch",  "--seq",
+        "--accumulate",   "--recompute",  "--steps",   "--lr",        "--warmup", "--schedule",
+        "--weight-decay", "--clip",       "--dropout", "--seed",      "--ranks",  "--bucket",
+        "--prefetch",     "--overlap",    "--reshard", "--timeout",   "--betas"})
+    app.get_option(flag)->capture_default_str();
   for (CLI::Option* option : app.get_options())
     if (option->get_items_expected_max() == 1) option->take_last();  // so scripts can append
 }
@@ -144,6 +151,10 @@ void check_training(const Options& o) {
     throw InvalidArgument("--recompute budget: needs --memory-budget SIZE");
   require_at_least<std::int64_t>(o.batch, 1, "batch");
   require_at_least<std::int64_t>(o.seq, 1, "seq");
+  require(o.seq <= kMostTokens, "seq", std::to_string(o.seq),
+          fmt::format("must be {} or less", kMostTokens));
+  require(o.batch <= kMostTokens / o.seq, "batch", std::to_string(o.batch),
+          fmt::format("must be {} or less with --seq {}", kMostTokens / o.seq, o.seq));
   require_at_least<std::int64_t>(o.accumulate, 1, "accumulate");
   require_at_least<std::int64_t>(o.steps, 0, "steps");
   require_at_least<std::int64_t>(o.warmup, 0, "warmup");
@@ -191,11 +202,21 @@ std::int64_t bytes_of(std::string_view flag, const std::string& value) {
   }
 }
 
+std::string config_of(const std::filesystem::path& init) {
+  const std::filesystem::path config = init / "config.json";
+  std::error_code missing;
+  if (!std::filesystem::is_regular_file(config, missing))
+    throw InvalidArgument(fmt::format(
+        "--init {}: there is no config.json in it; name a folder that has one, or give --model",
+        init.string()));
+  return config.string();
+}
+
 /// The choices that depend on other flags.
 void fill_in(Options& o, const Raw& raw, const CLI::App& app) {
   o.reduce = raw.reduce.empty() ? (o.stage >= 2 ? "each" : "last") : raw.reduce;
   o.reduce_dtype = raw.reduce_dtype.empty() ? o.precision : raw.reduce_dtype;
-  if (!o.init.empty() && app.count("--model") == 0) o.model = o.init / "config.json";
+  if (!o.init.empty() && app.count("--model") == 0) o.model = config_of(o.init);
   o.overlap = on_off("overlap", raw.overlap);
   o.reshard = on_off("reshard", raw.reshard);
   o.bucket = bytes_of("bucket", raw.bucket);

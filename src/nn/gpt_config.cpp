@@ -39,8 +39,8 @@ std::int64_t size_at(const Json& json, const char* key, const std::string& path)
         fmt::format("{}: '{}' is missing; a GPT-2 config.json has it", path, key));
   if (!found->is_number_integer() || found->get<std::int64_t>() < 1 ||
       found->get<std::int64_t>() > (1LL << 31)) {
-    throw InvalidArgument(fmt::format("{}: '{}' is {}; it must be a whole number of at least 1",
-                                      path, key, found->dump()));
+    throw InvalidArgument(fmt::format("{}: '{}' is {}; it must be a whole number from 1 to {}",
+                                      path, key, found->dump(), 1LL << 31));
   }
   return found->get<std::int64_t>();
 }

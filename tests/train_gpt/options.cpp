@@ -151,7 +151,8 @@ TEST_CASE("options: the defaults that follow other flags") {
   const std::string init = folder.path.string();
   CHECK(parse({"--steps", "0", "--init", init.c_str(), "--export", "b"}).model == config);
   CHECK(parse({"--synthetic", "--init", init.c_str(), "--model", "gpt2"}).model == "gpt2");
-  CHECK(contains(refused({"--synthetic", "--init", "nowhere"}), "--model nowhere/config.json"));
+  CHECK(contains(refused({"--synthetic", "--init", "nowhere"}),
+                 "--init nowhere: there is no config.json"));
 }
 
 TEST_CASE("options: bad input is one line that names the flag and the remedy") {
@@ -182,6 +183,8 @@ TEST_CASE("options: bad input is one line that names the flag and the remedy") {
       {{"--synthetic", "--stage", "7"}, {"--stage 7", "0, 1, 2 or 3"}},
       {{"--synthetic", "--stage", "-1"}, {"--stage -1"}},
       {{"--synthetic", "--batch", "0"}, {"--batch 0: must be 1 or more"}},
+      {{"--synthetic", "--batch", "9999999999999"}, {"--batch 9999999999999", "8388608 or less"}},
+      {{"--synthetic", "--seq", "9999999999999"}, {"--seq 9999999999999", "or less"}},
       {{"--synthetic", "--batch", "many"}, {"--batch", "many"}},
       {{"--synthetic", "--batch", "1.5"}, {"--batch", "1.5"}},
       {{"--synthetic", "--batch"}, {"--batch"}},
@@ -227,10 +230,13 @@ TEST_CASE("options: bad input is one line that names the flag and the remedy") {
   }
 }
 
-TEST_CASE("options: --help names every flag") {
+TEST_CASE("options: --help names every flag, and defaults") {
   const std::string help = parse({"--help"}).help;
   const nlohmann::ordered_json flags = to_json(Options{});
   for (const auto& [flag, value] : flags.items()) CHECK(contains(help, "--" + flag));
+  for (const char* said : {"--lr FLOAT=0.0003", "--steps INT=100", "--weight-decay FLOAT=0.1",
+                           "--bucket TEXT=25MiB", "[0.9,0.95]", "--model TEXT=tiny"})
+    CHECK(contains(help, said));
 }
 
 TEST_CASE("options: ranks must agree on all but what rank 0 alone reads") {
