@@ -41,6 +41,17 @@ Host survey(Communicator& communicator) {
   return host;
 }
 
+void require_gradients(const Graph& joint) {
+  const std::string prefix = gradient_name("");
+  if (std::ranges::any_of(joint.outputs,
+                          [&](const auto& output) { return output.first.starts_with(prefix); }))
+    return;
+  throw InvalidArgument(fmt::format(
+      "nothing is trainable: each of the {} parameters is frozen, or the loss does not depend on "
+      "it; leave at least one to train",
+      joint.parameters.size()));
+}
+
 }  // namespace
 
 struct TrainStep::Implementation {
@@ -53,6 +64,7 @@ struct TrainStep::Implementation {
         backend(host_backend(settings.threads)),
         joint(trace_training(model, options)),
         layout(joint.parameters, joint.units, ranks.size()) {
+    require_gradients(joint);
     const ScheduleOptions order{config.zero.prefetch, config.zero.overlap};
     joint = config.recompute == Recompute::budget
                 ? recompute_within(joint, config.memory_budget, layout, options, order, backend)
@@ -157,9 +169,11 @@ struct TrainStep::Implementation {
     return run;
   }
 
+  /// Of the step, within arenas that serve the forward models too.
   MemoryUse planned() const {
     const PeakBytes peak = planned_peak(programs[0], states);
-    return {peak.peak, peak.at_peak, peak.fragmentation, peak.padding, peak.total};
+    return {peak.peak, peak.at_peak, peak.fragmentation + allocated - peak.total, peak.padding,
+            allocated};
   }
 
   /// What the run counted, within what was allocated.

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 using ashlar::Batch;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kValidationBatches = 8;
+constexpr std::int64_t kValidationTokens = 1 << 17;
 constexpr std::int64_t kSyntheticTokens = 1 << 22;
 
 double seconds_since(Clock::time_point start) {
@@ -55,6 +55,14 @@ void require_same_flags(ashlar::Communicator& world, const Options& options) {
 ashlar::GptTrace gpt_trace(const Options& options, std::int64_t batch, double dropout) {
   const auto dtype = options.precision == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
   return {batch, options.seq, dtype, dropout, options.freeze};
+}
+
+ashlar::GptConfig model_config(const Options& options) {
+  constexpr std::int64_t kGpt2Vocabulary = 50257;
+  ashlar::GptConfig model = ashlar::gpt_config(options.model);
+  const bool of_bytes = options.model == "tiny" || options.model == "small";
+  if (of_bytes && !options.tokens.empty()) model.vocabulary = kGpt2Vocabulary;
+  return model;
 }
 
 ashlar::Recompute recompute_of(const std::string& name) {
@@ -91,6 +99,8 @@ Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_
     : world_(world), options_(options), ranks_in_process_(ranks_in_process) {
   world_.set_timeout(std::chrono::milliseconds(static_cast<std::int64_t>(options_.timeout * 1000)));
   if (options_.threads == 0) options_.threads = default_threads(world_);
+  // --quiet is rank 0's alone.
+  samples_ = gather<int>(world_, options_.sample > 0 && !options_.quiet, "sampling")[0] > 0;
   ashlar::collectively(world_, [&] {
     open_data();
     if (leads()) require_writable();
@@ -106,7 +116,7 @@ Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_
 }
 
 void Trainer::open_data() {
-  model_ = ashlar::gpt_config(options_.model);
+  model_ = model_config(options_);
   const ashlar::Holdout holdout{options_.validation, static_cast<std::uint64_t>(options_.seed)};
   if (!options_.text.empty()) {
     corpus_ = ashlar::open_text(options_.text, holdout, model_.vocabulary);
@@ -118,8 +128,9 @@ void Trainer::open_data() {
   }
   sampler_.emplace(*corpus_.train, options_.seq + 1, static_cast<std::uint64_t>(options_.seed));
   if (!corpus_.validation) return;
-  validation_starts_ = ashlar::validation_windows(
-      *corpus_.validation, options_.seq + 1, kValidationBatches * options_.batch * world_.size());
+  validation_starts_ =
+      ashlar::validation_windows(*corpus_.validation, options_.seq + 1,
+                                 std::max<std::int64_t>(1, kValidationTokens / options_.seq));
 }
 
 void Trainer::require_writable() const {
@@ -133,7 +144,16 @@ void Trainer::require_writable() const {
   };
   if (!options_.save.empty()) require("--save", options_.save, options_.save);
   if (!options_.export_to.empty()) require("--export", options_.export_to, options_.export_to);
-  if (!options_.plot.empty()) require("--plot", options_.plot, options_.plot.parent_path());
+  if (options_.plot.empty()) return;
+  require("--plot", options_.plot, options_.plot.parent_path());
+  std::error_code unknown;
+  if (fs::is_directory(options_.plot, unknown))
+    throw ashlar::InvalidArgument(
+        fmt::format("--plot {}: is a folder; name a file in it", options_.plot.string()));
+  if (fs::exists(options_.plot, unknown) && ::access(options_.plot.c_str(), W_OK) != 0)
+    throw ashlar::InvalidArgument(
+        fmt::format("--plot {}: cannot be written: {}; name another place", options_.plot.string(),
+                    std::strerror(errno)));
 }
 
 void Trainer::build() {
@@ -141,12 +161,17 @@ void Trainer::build() {
     return gpt_loss(t, model_, gpt_trace(options_, options_.batch, options_.dropout));
   };
   std::vector<ashlar::ForwardModel> forwards;
-  forwards.push_back([&](ashlar::Tracer& t) {
-    t.output("loss", gpt_loss(t, model_, gpt_trace(options_, options_.batch, 0)));
-  });
-  if (options_.sample > 0)
-    forwards.push_back(
-        [&](ashlar::Tracer& t) { gpt_next_token(t, model_, gpt_trace(options_, 1, 0)); });
+  const auto add = [&](ashlar::ForwardModel forward) {
+    forwards.push_back(std::move(forward));
+    return static_cast<int>(forwards.size()) - 1;
+  };
+  if (corpus_.validation)
+    evaluate_ = add([&](ashlar::Tracer& t) {
+      t.output("loss", gpt_loss(t, model_, gpt_trace(options_, options_.batch, 0)));
+    });
+  if (samples_)
+    next_token_ =
+        add([&](ashlar::Tracer& t) { gpt_next_token(t, model_, gpt_trace(options_, 1, 0)); });
   train_.emplace(world_, loss, train_config(options_), forwards);
   for (const std::string& pattern : options_.freeze)
     if (std::ranges::none_of(train_->layout().parameters(), [&](const ashlar::Parameter& p) {
@@ -178,7 +203,15 @@ void Trainer::start_weights() {
   train_->set_steps(counters["step"].get<std::int64_t>());
 }
 
+void Trainer::tell_nothing_to_do() const {
+  if (!leads() || options_.resume.empty() || options_.steps == 0) return;
+  const bool ends = !options_.export_to.empty() || samples_ || corpus_.validation;
+  fmt::print("checkpoint is at step {}, nothing to {} with --steps {}\n", train_->steps(),
+             ends ? "train" : "do", options_.steps);
+}
+
 void Trainer::run() {
+  if (train_->steps() >= options_.steps) tell_nothing_to_do();
   const std::int64_t first = train_->steps() + 1;
   {
     Progress progress(stderr, leads() ? progress_mode(stderr, options_.quiet) : ProgressMode::quiet,
@@ -265,28 +298,33 @@ void Trainer::require_metrics_written() {
 }
 
 bool Trainer::validates_now() const {
-  if (!corpus_.validation) return false;
-  const bool last = stop_ || train_->steps() == options_.steps;
-  return last || (options_.validate_every > 0 && train_->steps() % options_.validate_every == 0);
+  if (!corpus_.validation || stop_) return false;  // who is told to stop saves at once
+  return train_->steps() == options_.steps ||
+         (options_.validate_every > 0 && train_->steps() % options_.validate_every == 0);
 }
 
 double Trainer::validate() {
-  const std::int64_t per_batch = options_.batch * world_.size();
   const auto windows = static_cast<std::int64_t>(validation_starts_.size());
-  const std::int64_t batches = std::max<std::int64_t>(1, windows / per_batch);
+  const std::int64_t per_batch = options_.batch * world_.size();
   double sum = 0;
-  for (std::int64_t n = 0; n < batches; ++n) {
-    const Batch outputs = train_->forward(kEvaluate, [&](std::int64_t, const Batch& batch) {
-      for (std::int64_t b = 0; b < options_.batch; ++b) {
-        // Fewer windows than one batch: they are taken in turn.
-        const std::int64_t w = (n * per_batch + world_.rank() * options_.batch + b) % windows;
-        fill_row(*corpus_.validation, validation_starts_[static_cast<std::size_t>(w)], batch, b,
-                 options_.seq);
-      }
-    });
-    sum += static_cast<double>(*outputs.at("loss").as<float>());
-  }
-  return sum / static_cast<double>(batches);
+  std::int64_t counted = 0;
+  for (; counted < windows; counted += per_batch)
+    sum += static_cast<double>(per_batch) * evaluate(counted);
+  const std::int64_t repeated = counted - windows;  // the last window filled the last batch
+  if (repeated > 0) sum -= static_cast<double>(repeated) * evaluate(windows - 1);
+  return sum / static_cast<double>(windows);
+}
+
+double Trainer::evaluate(std::int64_t first_window) {
+  const auto last = static_cast<std::int64_t>(validation_starts_.size()) - 1;
+  const Batch outputs = train_->forward(evaluate_, [&](std::int64_t, const Batch& batch) {
+    for (std::int64_t b = 0; b < options_.batch; ++b) {
+      const std::int64_t w = std::min(last, first_window + world_.rank() * options_.batch + b);
+      fill_row(*corpus_.validation, validation_starts_[static_cast<std::size_t>(w)], batch, b,
+               options_.seq);
+    }
+  });
+  return static_cast<double>(*outputs.at("loss").as<float>());
 }
 
 void Trainer::require_finite(const StepMetrics& metrics) {
@@ -305,34 +343,6 @@ void Trainer::save() {
   const nlohmann::json counters{{"step", train_->steps()}, {"seed", options_.seed}};
   ashlar::save_checkpoint(world_, options_.save, train_->layout(), train_->shards(),
                           counters.dump());
-}
-
-void Trainer::finish() {
-  if (corpus_.validation && !validation_loss_) validation_loss_ = validate();  // no step was left
-  if (!options_.save.empty()) save();
-  if (!options_.export_to.empty()) {
-    const bool bf16 = options_.precision == "bf16";
-    ashlar::export_pretrained(world_, options_.export_to, *train_,
-                              bf16 ? ashlar::DType::bf16 : ashlar::DType::f32,
-                              ashlar::to_config_json(model_, bf16 ? "bfloat16" : "float32"));
-  }
-  const std::string text = options_.sample > 0 && !stop_ ? sample() : "";
-  const auto reports = gather_reports();
-  Summary end = summary();
-  ashlar::collectively(world_, [&] {
-    if (!leads()) return;
-    write_metrics(to_line(end));
-    if (trouble_) std::rethrow_exception(trouble_);
-    if (!options_.plot.empty())
-      write_plot(options_.plot,
-                 to_svg(curves_, fmt::format("{} on {} ranks, ZeRO stage {}", model_.name,
-                                             world_.size(), options_.stage)));
-    if (options_.quiet) return;
-    fmt::print("{}", report_table(zero_case(options_, model_, train_->layout()), reports));
-    if (validation_loss_) fmt::print("validation loss {:.4f} nats/token\n", *validation_loss_);
-    if (!text.empty()) fmt::print("sample:\n{}\n", text);
-    if (!options_.plot.empty()) fmt::print("curves: {}\n", options_.plot.string());
-  });
 }
 
 }  // namespace train_gpt

@@ -21,15 +21,14 @@ namespace train_gpt {
 /// Set by SIGTERM: the run ends after the step.
 extern std::atomic<bool> stop_requested;
 
-/// Forward models of the TrainStep.
-inline constexpr int kEvaluate = 0, kNextToken = 1;
-
 /// Collective. @throws InvalidArgument on every rank when ranks were given different flags.
 void require_same_flags(ashlar::Communicator& world, const Options& options);
 
 /// What the flags say about the step.
 ashlar::TrainConfig train_config(const Options& options);
 ashlar::GptTrace gpt_trace(const Options& options, std::int64_t batch, double dropout);
+/// Models of bytes (tiny, small) have GPT-2's vocabulary with --tokens.
+ashlar::GptConfig model_config(const Options& options);
 
 class Trainer {
  public:
@@ -43,6 +42,8 @@ class Trainer {
   void require_writable() const;
   void build();
   void start_weights();
+  /// Where no step is left.
+  void tell_nothing_to_do() const;
   StepMetrics step();
   /// What all ranks must know of each other after a step: the slowest, the most sent, whether one
   /// was told to stop, and whether the metrics of the step before were written.
@@ -52,12 +53,16 @@ class Trainer {
   /// @throws ashlar::InvalidArgument on every rank when they were not. Collective.
   void require_metrics_written();
   bool validates_now() const;
+  /// The mean over all validation windows.
   double validate();
+  /// The mean over the batch of all ranks from a window on; past the last one it is repeated.
+  double evaluate(std::int64_t first_window);
   void require_finite(const StepMetrics& metrics);
   void save();
   void finish();
   std::string sample();
   Summary summary();
+  void print_report(const std::vector<RankReport>& reports, const std::string& text) const;
   std::vector<RankReport> gather_reports();
 
   bool leads() const { return world_.rank() == 0; }
@@ -69,8 +74,10 @@ class Trainer {
   ashlar::Corpus corpus_;
   std::optional<ashlar::Sampler> sampler_;
   std::vector<std::int64_t> validation_starts_;
+  bool samples_ = false;
   ResidentMeter resident_;
   std::optional<ashlar::TrainStep> train_;
+  int evaluate_ = -1, next_token_ = -1;  // forward models of train_
   std::optional<MetricsFile> metrics_;
   std::exception_ptr trouble_;
   Curves curves_;

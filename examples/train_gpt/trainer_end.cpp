@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 
+#include "ashlar/pretrained.hpp"
 #include "base/math/philox.hpp"
 #include "train_gpt/gather.hpp"
 #include "train_gpt/trainer.hpp"
@@ -37,6 +39,40 @@ std::int32_t draw(std::span<const float> logits, double uniform) {
 
 }  // namespace
 
+void Trainer::finish() {
+  if (!options_.save.empty()) save();
+  if (!options_.export_to.empty()) {
+    const bool bf16 = options_.precision == "bf16";
+    ashlar::export_pretrained(world_, options_.export_to, *train_,
+                              bf16 ? ashlar::DType::bf16 : ashlar::DType::f32,
+                              ashlar::to_config_json(model_, bf16 ? "bfloat16" : "float32"));
+  }
+  if (stop_) validation_loss_.reset();  // of an earlier step
+  const bool no_step_left = corpus_.validation && !validation_loss_ && !stop_;
+  if (no_step_left) validation_loss_ = validate();
+  const std::string text = samples_ && !stop_ ? sample() : "";
+  const auto reports = gather_reports();
+  Summary end = summary();
+  ashlar::collectively(world_, [&] {
+    if (!leads()) return;
+    write_metrics(to_line(end));
+    if (trouble_) std::rethrow_exception(trouble_);
+    if (!options_.quiet) print_report(reports, text);
+    if (options_.plot.empty()) return;
+    write_plot(options_.plot,
+               to_svg(curves_, fmt::format("{} on {} ranks, ZeRO stage {}", model_.name,
+                                           world_.size(), options_.stage)));
+    if (!options_.quiet) fmt::print("curves: {}\n", options_.plot.string());
+  });
+}
+
+void Trainer::print_report(const std::vector<RankReport>& reports, const std::string& text) const {
+  fmt::print("{}", report_table(zero_case(options_, model_, train_->layout()), reports));
+  if (validation_loss_) fmt::print("validation loss {:.4f} nats/token\n", *validation_loss_);
+  if (!text.empty()) fmt::print("sample:\n{}\n", text);
+  std::fflush(stdout);
+}
+
 std::string Trainer::sample() {
   // The context is real text of full length, so that the model sees what it was trained on.
   const ashlar::TokenSource& source = corpus_.validation ? *corpus_.validation : *corpus_.train;
@@ -45,7 +81,7 @@ std::string Trainer::sample() {
   std::vector<std::int32_t> generated;
   const auto key = static_cast<std::uint64_t>(options_.seed);
   for (std::int64_t i = 0; i < options_.sample; ++i) {
-    const Batch outputs = train_->forward(kNextToken, [&](std::int64_t, const Batch& batch) {
+    const Batch outputs = train_->forward(next_token_, [&](std::int64_t, const Batch& batch) {
       std::memcpy(batch.at("tokens").data, window.data(), window.size() * sizeof(std::int32_t));
     });
     const ashlar::TensorView logits = outputs.at("logits");

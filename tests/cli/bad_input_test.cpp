@@ -47,6 +47,9 @@ TEST_CASE("bad input: flags") {
   check_refused(desk.base() + "--batch two", "--batch", "two");
   check_refused(desk.base() + "--seq 33", "33", "32 positions");
   check_refused(desk.base() + "--freeze h.7.", "--freeze h.7.", "wte.weight");
+  check_refused(desk.base() + "--freeze *", "nothing is trainable", "leave at least one");
+  check_refused(desk.base() + "--freeze * --accumulate 2 --stage 0", "nothing is trainable", "");
+  check_refused(desk.base() + "--batch 9999999999999", "--batch 9999999999999", "or less");
   check_refused(desk.base() + "--threads 100000", "--threads 100000", "1024 or less");
   CHECK(run(desk.base() + "--ranks 100000").err ==
         "train_gpt: --ranks 100000: must be 1024 or less\n");
@@ -86,6 +89,8 @@ TEST_CASE("bad input: a config.json that lies") {
   check("n_layer", 1 << 30, "n_layer");
   check("n_embd", 1 << 30, "n_embd");
   check("n_inner", 0, "n_inner");
+  check("n_positions", 1'000'000'000'000'000, "'n_positions' is 1000000000000000");
+  check("n_positions", 1e15, "from 1 to 2147483648");
   check("vocab_size", 1.5, "vocab_size");
   check("model_type", "llama", "model_type");
   check("activation_function", "relu", "activation_function");
@@ -156,6 +161,18 @@ TEST_CASE("bad input: places that cannot be written are refused before the first
     check_refused(fmt::format("{} --steps 1000000 {} {}", desk.base(), flag, place), place, flag);
   }
   check_refused(desk.base() + "--steps 100 --metrics /dev/full", "/dev/full", "room");
+  const std::string folder = desk.folder.path.string();
+  check_refused(desk.base() + "--steps 1000000 --plot " + folder, "--plot " + folder, "a folder");
+}
+
+TEST_CASE("bad input: a plot that cannot be written after all costs no report") {
+  const Desk desk;
+  const Finished finished =
+      run(fmt::format("{} --model {} --synthetic --seq 8 --batch 1 --steps 1 --plot /dev/full",
+                      kTrainGpt, desk.path("config.json")));
+  CHECK(finished.code == 2);
+  CHECK(contains(finished.err, "--plot /dev/full: cannot be written"));
+  CHECK(contains(finished.out, "sent per step"));
 }
 
 TEST_CASE("bad input: a disk that is full while saving leaves the older checkpoint valid") {

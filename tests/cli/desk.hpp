@@ -39,10 +39,11 @@ struct Desk {
 
   std::string path(const std::string& name) const { return (folder.path / name).string(); }
   /// The program on the small model.
-  std::string base() const {
-    return fmt::format("{} --model {} --text {} --seq 16 --batch 2 --lr 0.003 --threads 1 --quiet ",
+  std::string loud() const {
+    return fmt::format("{} --model {} --text {} --seq 16 --batch 2 --lr 0.003 --threads 1 ",
                        kTrainGpt, path("config.json"), path("text.txt"));
   }
+  std::string base() const { return loud() + "--quiet "; }
   std::vector<Json> metrics(const std::string& name) const {
     std::vector<Json> lines;
     std::ifstream file(path(name));

@@ -76,7 +76,7 @@ TEST_CASE("metrics: what a step held sums up and is what the plan said") {
           const std::string line = fmt::format(
               "{} --steps 2 --sample 2 --validation 0.1 --ranks {} --stage {} --precision {} "
               "--accumulate {} --metrics {}",
-              desk.base(), ranks, stage, precision, accumulate, desk.path("m.jsonl"));
+              desk.loud(), ranks, stage, precision, accumulate, desk.path("m.jsonl"));
           CAPTURE(line);
           const Finished finished = run(line);
           REQUIRE_MESSAGE(finished.code == 0, finished.err);
@@ -90,6 +90,52 @@ TEST_CASE("metrics: what a step held sums up and is what the plan said") {
       }
     }
   }
+}
+
+TEST_CASE("metrics: the plan says what a step held, where evaluation or sampling is higher") {
+  const Desk desk;
+  const std::string base = fmt::format("{} --model tiny --seq 32 --batch 1 --steps 1 --metrics {} ",
+                                       kTrainGpt, desk.path("m.jsonl"));
+  const std::string text = "--text " + desk.path("text.txt");
+  std::vector<std::int64_t> totals;
+  for (const std::string& how :
+       {std::string("--synthetic"), text + " --validation 0.1", text + " --sample 1",
+        text + " --validation 0.1 --sample 1 --ranks 2", text + " --quiet --sample 1"}) {
+    CAPTURE(how);
+    const Finished finished = run(base + how);
+    REQUIRE_MESSAGE(finished.code == 0, finished.err);
+    const auto lines = desk.metrics("m.jsonl");
+    REQUIRE(lines.size() == 2);
+    CHECK(sum(lines[0]["at_peak"]) == lines[0]["peak_bytes"]["total"]);
+    CHECK(lines[0]["peak_bytes"] == lines[1]["summary"]["planned_peak_bytes"]);
+    totals.push_back(lines[0]["peak_bytes"]["total"].get<std::int64_t>());
+  }
+  CHECK(totals[1] > totals[0]);   // else this case shows nothing
+  CHECK(totals[4] == totals[0]);  // what is not asked for takes no memory
+}
+
+TEST_CASE("metrics: the validation loss depends on neither ranks nor batch") {
+  const Desk desk;
+  const std::string line =
+      fmt::format("{} --model {} --text {} --seq 16 --validation 0.1 --threads 1 --quiet ",
+                  kTrainGpt, desk.path("config.json"), desk.path("text.txt"));
+  const Finished trained =
+      run(fmt::format("{} --lr 0.01 --steps 30 --save {}", line, desk.path("trained")));
+  REQUIRE_MESSAGE(trained.code == 0, trained.err);
+  std::vector<double> losses;
+  for (const int ranks : {1, 2, 3}) {
+    for (const int batch : {1, 2, 5, 64}) {
+      const Finished finished =
+          run(fmt::format("{} --lr 0 --steps 31 --resume {} --ranks {} --batch {} --metrics {}",
+                          line, desk.path("trained"), ranks, batch, desk.path("m.jsonl")));
+      REQUIRE_MESSAGE(finished.code == 0, finished.err);
+      losses.push_back(desk.steps<double>("m.jsonl", "validation_loss").back());
+      CAPTURE(ranks);
+      CAPTURE(batch);
+      CHECK(std::abs(losses.back() - losses.front()) < 1e-5);
+    }
+  }
+  CHECK(losses.front() < 4);  // it has learnt, so windows differ
 }
 
 TEST_CASE("metrics: the loss on real text starts within 0.2 of ln(256)") {

@@ -77,6 +77,25 @@ TEST_CASE("resume: SIGTERM saves after the step and ends well; the rest has the 
   }
 }
 
+TEST_CASE("resume: SIGTERM skips validation, and --quiet skips samples") {
+  const Desk desk;
+  const std::string line = fmt::format(
+      "{} --ranks 2 --steps 100000 --validate-every 1 --sample 1000000000 --save {} "
+      "--metrics {} ",
+      desk.base(), desk.path("saved"), desk.path("m.jsonl"));
+  Process stopped(words(line));
+  desk.await_steps("m.jsonl", 5);
+  ::kill(stopped.pid(), SIGTERM);
+  CHECK(stopped.wait().code == 0);
+  const std::size_t steps = desk.steps<int>("m.jsonl", "step").size();
+  CHECK(desk.steps<double>("m.jsonl", "validation_loss").size() == steps - 1);
+  const std::string resume =
+      fmt::format("{} --sample 1000000000 --resume {} ", desk.base(), desk.path("saved"));
+  CHECK(run(resume + fmt::format("--steps {}", steps)).out ==
+        fmt::format("checkpoint is at step {0}, nothing to do with --steps {0}\n", steps));
+  CHECK(run(resume + fmt::format("--steps {}", steps + 1)).out == "");
+}
+
 TEST_CASE("resume: --save-every keeps a checkpoint that is whole, whenever the run is killed") {
   const Desk desk;
   const std::string line = desk.base() + "--ranks 2 --steps 100000 --save-every 1 --save " +

@@ -44,6 +44,19 @@ std::vector<std::string> told(int ranks, const Body& body) {
 
 }  // namespace
 
+TEST_CASE("trainer: models of bytes have GPT-2's vocabulary with --tokens") {
+  Options options;
+  CHECK(model_config(options).vocabulary == 256);
+  options.tokens = {"a.bin"};
+  for (const char* model : {"tiny", "small", "gpt2"}) {
+    options.model = model;
+    CHECK(model_config(options).vocabulary == 50257);
+  }
+  const TemporaryFolder folder;
+  options.model = small_run(folder).model;
+  CHECK(model_config(options).vocabulary == 256);
+}
+
 TEST_CASE("trainer: weights that one rank cannot read are refused by all ranks alike") {
   const TemporaryFolder folder;
   const Options options = small_run(folder);
