@@ -12,12 +12,9 @@
 namespace ashlar::detail {
 namespace {
 
-// MPI counts in int: longer messages travel as several.
-constexpr std::int64_t kPiece = std::int64_t{1} << 30;
-
-/// MPICH's launcher signals SIGUSR1 to the survivors of a lost rank, and UCX aborts the process when
-/// a copy out of a lost rank's memory fails, as large messages inside a node are sent: both would
-/// end them unheard. (Without the transport "cma" instead, MPI_Finalize was seen to hang.)
+/// MPICH's launcher signals SIGUSR1 to the survivors of a lost rank, and UCX aborts the process
+/// when a copy out of a lost rank's memory fails, as large messages inside a node are sent: both
+/// would end them unheard. (Without the transport "cma" instead, MPI_Finalize was seen to hang.)
 void outlive_lost_ranks() {
   struct sigaction action {};
   ::sigaction(SIGUSR1, nullptr, &action);
@@ -69,8 +66,9 @@ std::vector<std::string> MpiSession::exchange(const std::string& text) {
   return texts;
 }
 
-MpiGroup::MpiGroup(std::shared_ptr<MpiSession> session, std::vector<int> members, int context)
-    : session_(std::move(session)), members_(std::move(members)), context_(context) {
+MpiGroup::MpiGroup(std::shared_ptr<MpiSession> session, std::vector<int> members, int context,
+                   std::int64_t piece)
+    : session_(std::move(session)), members_(std::move(members)), context_(context), piece_(piece) {
   void* largest = nullptr;
   int found = 0;
   const std::scoped_lock lock(session_->mutex());
@@ -86,15 +84,15 @@ MpiGroup MpiGroup::split(std::span<const int> members, const Exchange& exchange)
   for (const std::string& text : exchange(std::to_string(session_->next_context())))
     context = std::max(context, std::stoi(text));
   session_->set_next_context(context + 1);
-  return {session_, std::move(world), context};
+  return {session_, std::move(world), context, piece_};
 }
 
 void MpiGroup::send(const void* data, std::int64_t bytes, int rank, MpiTag tag,
                     std::vector<MPI_Request>& requests) const {
   const std::scoped_lock lock(session_->mutex());
-  for (std::int64_t first = 0; first < bytes; first += kPiece)
+  for (std::int64_t first = 0; first < bytes; first += piece_)
     check_mpi(MPI_Isend(static_cast<const char*>(data) + first,
-                        static_cast<int>(std::min(kPiece, bytes - first)), MPI_BYTE, member(rank),
+                        static_cast<int>(std::min(piece_, bytes - first)), MPI_BYTE, member(rank),
                         tag_of(tag), session_->communicator(), &requests.emplace_back()),
               "MPI_Isend");
 }
@@ -102,9 +100,9 @@ void MpiGroup::send(const void* data, std::int64_t bytes, int rank, MpiTag tag,
 void MpiGroup::recv(void* data, std::int64_t bytes, int rank, MpiTag tag,
                     std::vector<MPI_Request>& requests) const {
   const std::scoped_lock lock(session_->mutex());
-  for (std::int64_t first = 0; first < bytes; first += kPiece)
+  for (std::int64_t first = 0; first < bytes; first += piece_)
     check_mpi(MPI_Irecv(static_cast<char*>(data) + first,
-                        static_cast<int>(std::min(kPiece, bytes - first)), MPI_BYTE, member(rank),
+                        static_cast<int>(std::min(piece_, bytes - first)), MPI_BYTE, member(rank),
                         tag_of(tag), session_->communicator(), &requests.emplace_back()),
               "MPI_Irecv");
 }

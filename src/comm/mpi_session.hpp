@@ -49,10 +49,15 @@ void check_mpi(int status, std::string_view what);
 
 enum class MpiTag : std::uint8_t { header, data, control, message_header, message_data };
 
+/// MPI counts in int: longer messages travel as several of at most this many bytes.
+inline constexpr std::int64_t kLongestMessage = std::int64_t{1} << 30;
+
 /// The ranks of one group, as MPI numbers them.
 class MpiGroup {
  public:
-  MpiGroup(std::shared_ptr<MpiSession> session, std::vector<int> members, int context);
+  /// @param piece bytes of one message, the same on all ranks; fewer in tests.
+  MpiGroup(std::shared_ptr<MpiSession> session, std::vector<int> members, int context,
+           std::int64_t piece = kLongestMessage);
 
   MpiSession& session() const { return *session_; }
   int size() const { return static_cast<int>(members_.size()); }
@@ -76,6 +81,7 @@ class MpiGroup {
   std::shared_ptr<MpiSession> session_;
   std::vector<int> members_;
   int context_;
+  std::int64_t piece_;
 };
 
 /// Sends and receives between two ranks, of any group under MPI.
