@@ -11,8 +11,10 @@ namespace ashlar::detail {
 
 GroupCommunicator::GroupCommunicator(std::unique_ptr<Transport> transport)
     : transport_(std::move(transport)),
-      waiter_(*transport_, [this] { return progress_messages(); }),
-      thread_([this] { serve(); }) {}
+      waiter_(*transport_, [this] { return progress_messages(); }) {
+  service_->run_queued = [this] { return run_collectives(); };
+  thread_ = std::thread([this] { serve(); });
+}
 
 GroupCommunicator::~GroupCommunicator() {
   {
@@ -21,6 +23,10 @@ GroupCommunicator::~GroupCommunicator() {
   }
   transport_->bell().ring();
   thread_.join();
+  {
+    const std::scoped_lock service(service_->mutex);
+    service_->run_queued = nullptr;
+  }
   transport_->leave();
 }
 
@@ -131,6 +137,7 @@ Work GroupCommunicator::start(std::shared_ptr<Operation> operation, Kind kind,
   const bool message = between_two(kind);
   operation->seal(kind, message ? ++messages_ : ++collectives_, label, peer);
   operation->ready = stream.record();
+  operation->service = service_;
   operation->record = recorder_.queue(operation->header);
   Work work(operation);
   {
@@ -144,33 +151,42 @@ Work GroupCommunicator::start(std::shared_ptr<Operation> operation, Kind kind,
 void GroupCommunicator::serve() {
   while (true) {
     const std::uint32_t heard = transport_->bell().listen();
-    const bool pending = progress_messages();
-    if (take_collectives()) {
-      for (auto& operation : collectives_taken_) {
-        run(*operation);
-        operation.reset();
-      }
-      collectives_taken_.clear();
-      continue;
-    }
+    bool pending = false;
     {
-      const std::scoped_lock lock(mutex_);
-      if (stopping_ && !pending && queued_collectives_.empty() && queued_messages_.empty()) return;
+      const std::scoped_lock service(service_->mutex);
+      pending = progress_messages();
+      if (run_collectives()) continue;
+      if (!pending && told_to_stop()) return;
+      if (const auto failure = transport_->failure()) give_up(*failure);
     }
-    if (const auto failure = transport_->failure()) give_up(*failure);
     const auto rung = [&] { return transport_->bell().listen() != heard; };
     if (!spin_until(rung))
       transport_->bell().sleep(heard, transport_->longest_sleep(false, pending));
   }
 }
 
-bool GroupCommunicator::take_collectives() {
+bool GroupCommunicator::told_to_stop() const {
   const std::scoped_lock lock(mutex_);
-  collectives_taken_.swap(queued_collectives_);
-  return !collectives_taken_.empty();
+  return stopping_ && queued_collectives_.empty() && queued_messages_.empty();
+}
+
+/// Runs what is queued, in order. @return whether anything was.
+bool GroupCommunicator::run_collectives() {
+  {
+    const std::scoped_lock lock(mutex_);
+    collectives_taken_.swap(queued_collectives_);
+  }
+  if (collectives_taken_.empty()) return false;
+  for (auto& operation : collectives_taken_) {
+    run(*operation);
+    operation.reset();
+  }
+  collectives_taken_.clear();
+  return true;
 }
 
 void GroupCommunicator::run(Operation& operation) {
+  if (const auto failure = transport_->failure()) give_up(*failure);
   std::string error = failure_;
   if (error.empty()) {
     recorder_.start(operation.record);

@@ -1,6 +1,6 @@
-// The Communicator that users hold: checks calls, queues them for its communication thread, records
-// them, and turns whatever goes wrong into one failure of the whole group. How bytes move is its
-// transport's business.
+// The Communicator that users hold: checks calls, queues them for its communication thread or a
+// caller that waits, records them, and turns whatever goes wrong into one failure of the whole
+// group. How bytes move is its transport's business.
 #pragma once
 
 #include <memory>
@@ -65,7 +65,8 @@ class GroupCommunicator final : public Communicator {
   Work start(std::shared_ptr<Operation> operation, Kind kind, std::string_view label, int peer,
              StreamRef stream);
   void serve();
-  bool take_collectives();
+  bool told_to_stop() const;
+  bool run_collectives();
   void run(Operation& operation);
   bool progress_messages();
   bool advance_message(Operation& operation);
@@ -83,7 +84,9 @@ class GroupCommunicator final : public Communicator {
   Queue queued_messages_ = make_queue();
   bool stopping_ = false;
 
-  std::string failure_;  // from here on the thread's own
+  // From here on of whoever holds the service.
+  std::shared_ptr<Service> service_ = std::make_shared<Service>();
+  std::string failure_;
   Queue collectives_taken_ = make_queue();
   Queue messages_taken_ = make_queue();
   Waiter waiter_;

@@ -82,7 +82,15 @@ void Operation::seal(Kind kind, std::int64_t sequence, std::string_view label, i
   }
 }
 
+void Operation::help() {
+  while (!done()) {
+    const std::unique_lock lock(service->mutex, std::try_to_lock);
+    if (!lock || !service->run_queued || !service->run_queued()) return;
+  }
+}
+
 void Operation::wait() {
+  if (!between_two(header.kind)) help();
   const auto finished = [this] { return done(); };
   while (!spin_until(finished)) {
     const std::uint32_t heard = bell.listen();
@@ -147,6 +155,7 @@ std::shared_ptr<Operation> OperationPool::take() {
 }
 
 void OperationPool::give_back(Operation* operation) noexcept {
+  operation->service.reset();
   const std::scoped_lock lock(mutex_);
   operations_.emplace_back(operation);
 }

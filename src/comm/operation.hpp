@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -75,13 +76,22 @@ std::string diverged(const Header& first, int rank, const Header& other);
 /// @throws CommunicationError naming both sides when they differ in size or type.
 void require_same_message(const Header& receive, const Header& send, int source);
 
+/// What carries a communicator's operations out, one thread at a time: its own, or a caller that
+/// would only wait. That saves the caller two changes of threads.
+struct Service {
+  std::mutex mutex;
+  std::function<bool()> run_queued;  // true when there was something; empty: it has closed
+};
+
 struct Operation final : Work::State {
+  /// Runs what is queued up to this operation if nobody does, else sleeps until it is done.
   void wait() override;
   bool done() const override { return status.load(std::memory_order_acquire) != Status::pending; }
-  /// Called once, by the communication thread. An empty message means success.
+  /// Called once, by whoever ran it. An empty message means success.
   void finish(std::string message);
   /// Fills the header from the flats.
   void seal(Kind kind, std::int64_t sequence, std::string_view label, int peer);
+  void help();
 
   enum class Status : std::uint32_t { pending, done, failed };
 
@@ -89,6 +99,7 @@ struct Operation final : Work::State {
   std::vector<Flat> flats;
   ReduceOptions options;
   Event ready;
+  std::shared_ptr<Service> service;
 
   std::atomic<Status> status{Status::pending};
   std::string error;
