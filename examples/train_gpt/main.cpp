@@ -4,6 +4,7 @@
 
 #include <csignal>
 
+#include "ashlar/collective_failure.hpp"
 #include "ashlar/communicator.hpp"
 #include "ashlar/error.hpp"
 #include "train_gpt/options.hpp"
@@ -25,10 +26,12 @@ void train(const Options& options) {
   });
 }
 
-/// One line from one rank: input that all ranks refuse alike is told by rank 0, a failure by the
-/// rank that met it.
-int fail(const std::exception& error, bool everybody, int code) {
+/// One line from one rank: input that all ranks refuse alike and what they throw together is told
+/// by rank 0, any other failure by the rank that met it.
+int fail(const std::exception& error, int code) {
   ashlar::Communicator& world = ashlar::world();
+  const bool everybody = dynamic_cast<const ashlar::InvalidArgument*>(&error) != nullptr ||
+                         dynamic_cast<const ashlar::CollectiveFailure*>(&error) != nullptr;
   if (!everybody || world.rank() == 0) fmt::print(stderr, "train_gpt: {}\n", error.what());
   if (world.size() > 1 && !everybody) {
     world.abort(error.what());
@@ -58,8 +61,10 @@ int main(int argc, char** argv) {
     train(options);
     return 0;
   } catch (const ashlar::InvalidArgument& error) {
-    return fail(error, true, 2);
+    return fail(error, 2);
+  } catch (const ashlar::OutOfMemory& error) {
+    return fail(error, 2);
   } catch (const std::exception& error) {
-    return fail(error, false, 1);
+    return fail(error, 1);
   }
 }

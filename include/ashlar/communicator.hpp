@@ -169,8 +169,8 @@ void launch_threads(int ranks, const std::function<void(Communicator&)>& body);
 void require_agreement(Communicator& communicator, std::string_view what,
                        std::span<const std::string> entries);
 
-/// Runs `check` on every rank; if it throws on any, all ranks throw the lowest failing rank's
-/// message as InvalidArgument. Collective.
+/// Runs `check` on every rank; if it throws on any, all throw the lowest failing rank's class (a
+/// bad_alloc as OutOfMemory, a stranger as Error) and text; also a CollectiveFailure. Collective.
 void collectively(Communicator& communicator, const std::function<void()>& check);
 
 }  // namespace ashlar

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <new>
+
+#include "ashlar/collective_failure.hpp"
 
 namespace ashlar {
 namespace detail {
@@ -51,6 +54,42 @@ std::string first_difference(std::string_view what,
   return {};
 }
 
+template <typename Failure>
+bool is(const std::exception& failure) {
+  return dynamic_cast<const Failure*>(&failure) != nullptr;
+}
+
+template <typename Failure>
+class OnAllRanks final : public Failure, public CollectiveFailure {
+ public:
+  using Failure::Failure;
+};
+
+/// A failure's class as one character, which travels before its text.
+char tag_of(const std::exception& failure) {
+  if (is<CorruptCheckpoint>(failure)) return 'c';
+  if (is<InvalidArgument>(failure)) return 'i';
+  if (is<OutOfMemory>(failure)) return 'm';
+  if (is<CommunicationError>(failure)) return 'r';
+  return 'e';
+}
+
+[[noreturn]] void throw_tagged(const std::string& verdict) {
+  const std::string text = verdict.substr(1);
+  switch (verdict[0]) {
+    case 'c':
+      throw OnAllRanks<CorruptCheckpoint>(text);
+    case 'i':
+      throw OnAllRanks<InvalidArgument>(text);
+    case 'm':
+      throw OnAllRanks<OutOfMemory>(text);
+    case 'r':
+      throw OnAllRanks<CommunicationError>(text);
+    default:
+      throw OnAllRanks<Error>(text);
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> exchange(Communicator& communicator, std::string_view text,
@@ -90,18 +129,21 @@ void require_agreement(Communicator& communicator, std::string_view what,
   std::vector<std::vector<std::string>> ranks;
   for (const std::string& text : detail::exchange(communicator, mine, what))
     ranks.push_back(detail::take_apart(text));
-  throw InvalidArgument(detail::first_difference(what, ranks));
+  throw detail::OnAllRanks<InvalidArgument>(detail::first_difference(what, ranks));
 }
 
 void collectively(Communicator& communicator, const std::function<void()>& check) {
   std::string verdict;  // empty: all is well
   try {
     check();
+  } catch (const std::bad_alloc&) {
+    verdict = fmt::format("mrank {}: out of memory: the system refused an allocation",
+                          communicator.rank());
   } catch (const std::exception& failure) {
-    verdict = std::string("!") + failure.what();
+    verdict = detail::tag_of(failure) + std::string(failure.what());
   }
   for (const std::string& text : detail::exchange(communicator, verdict, "collectively"))
-    if (!text.empty()) throw InvalidArgument(text.substr(1));
+    if (!text.empty()) detail::throw_tagged(text);
 }
 
 }  // namespace ashlar

@@ -1,11 +1,15 @@
 #include "comm/conformance.hpp"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <chrono>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
+#include "ashlar/collective_failure.hpp"
 #include "comm/reduce.hpp"
 #include "comm/values.hpp"
 
@@ -29,6 +33,49 @@ std::uint64_t seed_of(std::uint64_t seed, int rank, std::size_t flat) {
 
 std::int64_t sent(Communicator& communicator, Traffic kind) {
   return communicator.sent_bytes()[static_cast<std::size_t>(kind)];
+}
+
+/// The narrowest class that a user would catch.
+std::string caught(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const CorruptCheckpoint& error) {
+    return fmt::format("CorruptCheckpoint: {}", error.what());
+  } catch (const InvalidArgument& error) {
+    return fmt::format("InvalidArgument: {}", error.what());
+  } catch (const OutOfMemory& error) {
+    return fmt::format("OutOfMemory: {}", error.what());
+  } catch (const CommunicationError& error) {
+    return fmt::format("CommunicationError: {}", error.what());
+  } catch (const Error& error) {
+    return fmt::format("Error: {}", error.what());
+  }
+  return "nothing";
+}
+
+/// The last rank alone throws `Thrown`; every rank throws `class_name` and what it said.
+template <typename Thrown>
+void check_class(Communicator& communicator, const std::string& class_name) {
+  const auto check = [&] {
+    if (communicator.rank() == communicator.size() - 1) throw Thrown("just so");
+  };
+  CHECK(caught([&] { collectively(communicator, check); }) == class_name + ": just so");
+  CHECK_THROWS_AS(collectively(communicator, check), CollectiveFailure);
+}
+
+void check_classes(Communicator& communicator) {
+  check_class<InvalidArgument>(communicator, "InvalidArgument");
+  check_class<CorruptCheckpoint>(communicator, "CorruptCheckpoint");
+  check_class<OutOfMemory>(communicator, "OutOfMemory");
+  check_class<CommunicationError>(communicator, "CommunicationError");
+  check_class<Error>(communicator, "Error");
+  check_class<std::logic_error>(communicator, "Error");
+  const int last = communicator.size() - 1;
+  const auto exhaust = [&] {
+    if (communicator.rank() == last) throw std::bad_alloc();
+  };
+  CHECK(caught([&] { collectively(communicator, exhaust); }) ==
+        fmt::format("OutOfMemory: rank {}: out of memory: the system refused an allocation", last));
 }
 
 }  // namespace
@@ -300,6 +347,7 @@ void check_agreement(Communicator& communicator) {
   };
   const std::string lowest = "rank " + std::to_string(size / 2) + " has no file";
   CHECK_THROWS_WITH_AS(collectively(communicator, check), lowest.c_str(), InvalidArgument);
+  check_classes(communicator);
   communicator.barrier("still usable");
 }
 

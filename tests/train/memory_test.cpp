@@ -130,7 +130,7 @@ TEST_CASE("memory: a rank that may not allocate a model's bytes trains that mode
     CHECK(held.total < held.whole);
     const Held limited = train(ranks, {DType::f32, 3, true, 1, frozen}, held.whole - 1);
     CHECK(limited.total == held.total);
-    CHECK_THROWS_AS(train(ranks, {DType::f32, 2, true, 1, frozen}, held.whole - 1), Error);
+    CHECK_THROWS_AS(train(ranks, {DType::f32, 2, true, 1, frozen}, held.whole - 1), OutOfMemory);
   }
 }
 
