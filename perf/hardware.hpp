@@ -6,7 +6,9 @@
 #include <string>
 #include <thread>
 
-/// {"cpu": model name as the kernel says it, "cores": hardware threads, "commit": of the configured
+#include "commit.hpp"
+
+/// {"cpu": model name as the kernel says it, "cores": hardware threads, "commit": of the built
 /// tree}.
 inline nlohmann::ordered_json hardware() {
   std::ifstream info("/proc/cpuinfo");
