@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "ashlar/error.hpp"
 #include "ashlar/ops.hpp"
 #include "sharding/collective_ops.hpp"
 
@@ -36,6 +37,8 @@ void GradientPath::ready(std::string_view name, Value gradient) {
   const auto parameters = layout_.parameters();
   const auto found = std::find_if(parameters.begin(), parameters.end(),
                                   [&](const Parameter& p) { return p.name == name; });
+  if (found == parameters.end())
+    throw Error(fmt::format("a gradient is of '{}', which is no parameter", name));
   const int p = static_cast<int>(found - parameters.begin());
   if (sums_locally(options_)) gradient = sum_over_micro_batches(p, gradient);
   if (gradients_[index(p)]) {

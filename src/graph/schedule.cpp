@@ -62,11 +62,10 @@ class Scheduler {
 
   void start(int n) {
     for (const ValueId id : node(n).inputs) wait_for(id);
-    if (!prefetched(node(n))) {
-      while (std::count_if(flying_.begin(), flying_.end(),
-                           [&](int f) { return !prefetched(node(f)); }) > 0) {
-        wait(*std::find_if(flying_.begin(), flying_.end(),
-                           [&](int f) { return !prefetched(node(f)); }));
+    if (!prefetched(node(n))) {  // these run one after the other
+      const std::deque<int> flying = flying_;
+      for (const int f : flying) {
+        if (!prefetched(node(f))) wait(f);
       }
     }
     instructions_.push_back({Kind::start, n});
