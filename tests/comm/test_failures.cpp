@@ -63,6 +63,23 @@ TEST_CASE("failure: a rank that does not arrive is named when time is up") {
   }
 }
 
+TEST_CASE("failure: the recorder shows what ran before and what failed") {
+  tell(3, [&](Communicator& communicator) {
+    detail::FaultCommunicator faulty(
+        communicator, on_rank(communicator, 1, {detail::Fault::Action::throws, 5, {}}));
+    const auto two_steps = [&] {
+      test::step(faulty);
+      test::step(faulty);
+    };
+    CHECK_THROWS_AS(two_steps(), Error);
+    if (communicator.rank() == 1) return communicator.abort("injected fault");
+    const std::vector<std::string> lines = communicator.recent();
+    REQUIRE(lines.size() == 5);
+    CHECK(lines[3] == "#4 all_gather h.3 12 x f32: done");
+    CHECK(lines[4] == "#5 reduce_scatter h.3.grad 12 x f32: failed");
+  });
+}
+
 TEST_CASE("failure: ranks that call different things are told what each called") {
   struct Case {
     const char* first;

@@ -2,6 +2,7 @@
 // told; test_failures.cpp starts this under mpiexec and reads it.
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,9 @@
 
 namespace ashlar {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+Clock::time_point step_began = Clock::now();
 
 detail::Fault fault_named(std::string_view name) {
   using Action = detail::Fault::Action;
@@ -27,11 +31,16 @@ void run(Communicator& communicator, std::string_view name) {
   else if (name == "leaves" && communicator.rank() == 1)
     return;
   else
-    while (true) test::step(communicator);
+    while (true) {
+      step_began = Clock::now();
+      test::step(communicator);
+    }
 }
 
+/// A rank dies within a step that the others have begun too, but for a barrier's delay.
 int report(int rank, const char* text) {
-  std::printf("rank %d: %s\n", rank, text);
+  const std::chrono::duration<double> waited = Clock::now() - step_began;
+  std::printf("rank %d: %s\nrank %d waited %.3f s\n", rank, text, rank, waited.count());
   std::fflush(stdout);
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
   abort_world(3);

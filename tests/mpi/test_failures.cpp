@@ -35,6 +35,16 @@ bool says(const Outcome& outcome, int rank, std::string_view what) {
   return false;
 }
 
+/// From the beginning of the step in which rank 1 failed to the error on `rank`, as it says.
+double seconds_waited(const Outcome& outcome, int rank) {
+  const std::string intro = "rank " + std::to_string(rank) + " waited ";
+  const std::size_t at = outcome.output.find(intro);
+  REQUIRE(at != std::string::npos);
+  return std::stod(outcome.output.substr(at + intro.size()));
+}
+
+constexpr double kFoundWithin = 2;  // seconds: what docs/communication.md promises
+
 constexpr std::array kTransports = {
     "ASHLAR_WINDOW=on",   // shared windows
     "ASHLAR_WINDOW=off",  // messages in a node
@@ -50,7 +60,9 @@ TEST_CASE("mpi failure: survivors of a killed rank name it and what they were do
     CHECK(outcome.status != 0);
     for (const int survivor : {0, 2}) {
       CHECK(says(outcome, survivor, "rank 1 has died (process "));
-      CHECK(says(outcome, survivor, "reduce_scatter h.3.grad 12 x f32 (#5)"));
+      CHECK(says(outcome, survivor,
+                 "reduce_scatter h.3.grad 12 x f32 (#5) on rank " + std::to_string(survivor)));
+      CHECK(seconds_waited(outcome, survivor) < kFoundWithin);
     }
   }
 }
