@@ -103,7 +103,8 @@ Value slice(Value x, int axis, std::int64_t begin, std::int64_t end,
             Where where = Where::current());
 Value broadcast_to(Value x, const Shape& shape, Where where = Where::current());
 /// x (N, ...) rows at indices i32 (any shape) -> (indices..., ...). The gradient sums the rows of
-/// repeated indices in order: deterministic. An index outside of [0, N) is an error.
+/// repeated indices in order: deterministic. x may hold integers. An index outside of [0, N) is an
+/// error.
 Value take(Value x, Value indices, Where where = Where::current());
 Value contiguous(Value x, Where where = Where::current());  // a copy unless x is contiguous already
 Value alias(Value x, Where where = Where::current());       // x as a value of its own, same memory

@@ -41,6 +41,20 @@ TEST_CASE("ops: take picks rows of any rank, repeated or not") {
   CHECK(take(x, i).shape() == Shape{5, 2, 3});
 }
 
+TEST_CASE("ops: take picks rows of integers") {
+  Case c = taken({70, 2, 2}, {3, 50});
+  c.inputs[0].integer = true;
+  c.inputs[0].low = -1000;
+  c.inputs[0].high = 1000;
+  std::vector<Doubles> x = random_inputs(c);
+  for (const int threads : {0, 3}) CHECK(run(c, x, {.threads = threads}).values == c.oracle(x));
+  x[1][149] = 70;
+  CHECK_THROWS_WITH_AS(run(c, x, {}), "take: index 70 at index 149 is none of 70 rows",
+                       InvalidArgument);
+  x[1][149] = -1;
+  CHECK_THROWS_AS(run(c, x, {}), InvalidArgument);
+}
+
 TEST_CASE("ops: take refuses indices that are no rows") {
   const Case c = taken({7, 5}, {2});
   CHECK_THROWS_WITH_AS(run(c, std::vector<Doubles>{Doubles(35), {0, 7}}, {}),
@@ -50,6 +64,7 @@ TEST_CASE("ops: take refuses indices that are no rows") {
   const Value i = tracer.input("i", DType::i32, {2});
   CHECK_THROWS_AS(take(x, x), InvalidArgument);
   CHECK_THROWS_AS(take(none, i), InvalidArgument);
+  CHECK_THROWS_AS(take(tracer.input("h", DType::f16, {2, 3}), i), InvalidArgument);
 }
 
 }  // namespace ashlar::test
