@@ -15,6 +15,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -62,6 +63,16 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   pid_t pid() const { return pid_; }
+
+  /// Waits for the error output to hold `what`. @return whether it did within `limit`.
+  bool says(std::string_view what, std::chrono::milliseconds limit) const {
+    const auto end_at = std::chrono::steady_clock::now() + limit;
+    while (text(err_).find(what) == std::string::npos) {
+      if (std::chrono::steady_clock::now() > end_at) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return true;
+  }
 
   /// Ends the program by force after `limit`.
   Finished wait(std::chrono::seconds limit = std::chrono::seconds(60)) {
