@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <new>
 
 #include "ashlar/collective_failure.hpp"
@@ -69,6 +70,7 @@ class OnAllRanks final : public Failure, public CollectiveFailure {
 char tag_of(const std::exception& failure) {
   if (is<CorruptCheckpoint>(failure)) return 'c';
   if (is<InvalidArgument>(failure)) return 'i';
+  if (is<std::filesystem::filesystem_error>(failure)) return 'i';  // of a path that was given
   if (is<OutOfMemory>(failure)) return 'm';
   if (is<CommunicationError>(failure)) return 'r';
   return 'e';
