@@ -28,9 +28,7 @@ Traffic traffic_of(Kind kind) {
   return kind <= Kind::broadcast ? static_cast<Traffic>(kind) : Traffic::other;
 }
 
-Label::Label(std::string_view text) {
-  std::memcpy(text_.data(), text.data(), std::min(text.size(), kCapacity - 1));
-}
+Label::Label(std::string_view text) { text.copy(text_.data(), kCapacity - 1); }
 
 bool Header::agrees_with(const Header& other) const {
   return kind == other.kind && dtype == other.dtype && flats == other.flats && peer == other.peer &&

@@ -58,9 +58,10 @@ void run_product(const KernelArguments& arguments, const TensorView& result) {
 std::vector<Value> product_gradients(const VjpArguments& v, Value dy) {
   std::vector<Value> gradients(3);
   const Value x = v.inputs[0], weight = v.inputs[1];
+  const Shape shape = x.shape();  // a copy: the graph grows below
   if (v.needed[0])
-    gradients[0] = reshape(matmul(dy, weight, {.transpose_b = true, .dtype = v.gradient_dtypes[0]}),
-                           x.shape());
+    gradients[0] =
+        reshape(matmul(dy, weight, {.transpose_b = true, .dtype = v.gradient_dtypes[0]}), shape);
   if (v.needed[1])
     gradients[1] = matmul(as_matrix(x), dy, {.transpose_a = true, .dtype = v.gradient_dtypes[1]});
   return gradients;
