@@ -54,7 +54,9 @@ TEST_CASE("mpi: window memory is given back and used again") {
     CHECK((b.data() >= a.data() + a.bytes() || a.data() >= b.data() + b.bytes()));
     return a.data();
   };
-  CHECK(fill_and_free() == fill_and_free());
+  const std::byte* first = fill_and_free();
+  const std::byte* again = fill_and_free();
+  if (&world().window() != &host_memory()) CHECK(first == again);  // else malloc may do as it likes
   world().barrier();
 }
 
