@@ -157,7 +157,8 @@ const OpDef kAllReduce{
         }};
 
 // Resolvers of clones run before the sanitizers do; clang does not clone templates.
-#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__) && \
+    !defined(__SANITIZE_ADDRESS__)
 #define ASHLAR_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define ASHLAR_CLONES

@@ -23,8 +23,8 @@ class FlatValues {
   /// Own shards of what training cannot recompute: masters (or parameters in f32 and of frozen
   /// flats) and moments.
   std::vector<ShardView> shards() const;
-  /// Writes own shards of all parameters from `source`, then spread(). What the source throws on one
-  /// rank, all throw. Collective.
+  /// Writes own shards of all parameters from `source`, then spread(). What the source throws on
+  /// one rank, all throw. Collective.
   void fill(const ParameterSource& source);
   /// Rounds masters into parameters and gathers what this stage keeps whole. Collective.
   void spread();

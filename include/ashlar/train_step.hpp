@@ -35,10 +35,10 @@ struct TrainConfig {
   ReduceWhen reduce = ReduceWhen::automatic;
   Recompute recompute = Recompute::cheap;
   std::int64_t memory_budget = 0;  // bytes per rank, all arenas together; for Recompute::budget
-  std::uint64_t seed = 0;    // of initial values and dropout
-  std::int64_t samples = 1;  // per rank and micro-batch: the first axis of the data inputs
-  int threads = 1;           // of this rank
-  bool poison = false;       // fill dead transients with NaN patterns (always on in debug builds)
+  std::uint64_t seed = 0;          // of initial values and dropout
+  std::int64_t samples = 1;        // per rank and micro-batch: the first axis of the data inputs
+  int threads = 1;                 // of this rank
+  bool poison = false;  // fill dead transients with NaN patterns (always on in debug builds)
   /// Of all that peers do not read (that comes from the communicator's window); outlives the step.
   MemoryResource* memory = &host_memory();
 };

@@ -76,8 +76,8 @@ class Executor {
   };
   struct Bound {
     std::vector<TensorView> inputs, outputs;
-    std::vector<ValueId> values;  // of the inputs, then the outputs
-    std::vector<int> touched;     // storage buffers, once per operand
+    std::vector<ValueId> values;       // of the inputs, then the outputs
+    std::vector<int> touched;          // storage buffers, once per operand
     std::shared_ptr<const void> plan;  // OpDef::prepare's
     std::byte* workspace = nullptr;
     std::int64_t workspace_bytes = 0;

@@ -11,7 +11,8 @@
 namespace ashlar {
 
 /// Instants are the nodes of the graph in their order; what is made again is made right before its
-/// first reader in backward. Views count as what they view; in-place reuse is seen in backward only.
+/// first reader in backward. Views count as what they view; in-place reuse is seen in backward
+/// only.
 class RecomputeLoad {
  public:
   /// @param gathers parameters come and go with the runs of their units (ZeRO stage 3)

@@ -122,7 +122,8 @@ std::string script_text(std::string_view text) {
 void write_timeline(const Trace& trace, const std::filesystem::path& path) {
   std::ofstream file(path);
   file << kHead << "const categories = [";
-  for (int i = 0; i < kCategories; ++i) file << script_text(name_of(static_cast<Category>(i))) << ',';
+  for (int i = 0; i < kCategories; ++i)
+    file << script_text(name_of(static_cast<Category>(i))) << ',';
   file << "];\nconst names = [";
   for (const std::string& name : trace.names) file << script_text(name) << ',';
   file << "];\nconst ops = [\n";
