@@ -17,12 +17,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-double flops(const ashlar::Graph& graph) {
-  double sum = 0;
-  for (const ashlar::Node& node : graph.nodes) sum += ashlar::cost_of(graph, node).flops;
-  return sum;
-}
-
 struct Planner {
   ashlar::FlatLayout layout;
   ashlar::ShardOptions options;
@@ -47,15 +41,14 @@ ordered_json measure(const ashlar::GptConfig& config, const ashlar::GptTrace& ho
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
 
   constexpr auto kActivation = static_cast<std::size_t>(ashlar::Category::activation);
-  const double work = flops(joint);
+  const double work = flops_of(joint);
+  const auto all = static_cast<double>(plan(joint).peak[kActivation]);
   const auto entry = [&](const ashlar::Graph& graph) {
     const ashlar::PeakBytes peak = plan(graph);
-    return ordered_json{
-        {"total_bytes", peak.total},
-        {"activation_bytes", peak.peak[kActivation]},
-        {"activation_share", static_cast<double>(peak.peak[kActivation]) /
-                                 static_cast<double>(plan(joint).peak[kActivation])},
-        {"extra_operations", flops(graph) / work - 1}};
+    return ordered_json{{"total_bytes", peak.total},
+                        {"activation_bytes", peak.peak[kActivation]},
+                        {"activation_share", static_cast<double>(peak.peak[kActivation]) / all},
+                        {"extra_operations", flops_of(graph) / work - 1}};
   };
   ordered_json list = ordered_json::array();
   for (const auto& choice : choices) list.push_back(entry(rematerialize(joint, choice.remade)));

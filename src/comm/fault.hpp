@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cstdint>
 
-#include "ashlar/communicator.hpp"
+#include "comm/forwarding.hpp"
 
 namespace ashlar::detail {
 
@@ -23,15 +23,12 @@ struct Fault {
   std::chrono::microseconds delay{0};
 };
 
-class FaultCommunicator final : public Communicator {
+class FaultCommunicator final : public ForwardingCommunicator {
  public:
   /// @param inner outlives this.
-  FaultCommunicator(Communicator& inner, Fault fault) : inner_(inner), fault_(fault) {}
+  FaultCommunicator(Communicator& inner, Fault fault)
+      : ForwardingCommunicator(inner), fault_(fault) {}
 
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
-  std::string_view name() const override { return inner_.name(); }
-  bool same_node(int rank) const override { return inner_.same_node(rank); }
   Work all_gather(std::span<const Transfer> flats, std::string_view label,
                   StreamRef stream) override {
     return inner_.all_gather(flats, label, before(stream));
@@ -60,20 +57,11 @@ class FaultCommunicator final : public Communicator {
     before({}).synchronize();
     inner_.barrier(label);
   }
-  std::unique_ptr<Communicator> split(int color, int key) override {
-    return inner_.split(color, key);
-  }
-  MemoryResource& window() override { return inner_.window(); }
-  SentBytes sent_bytes() const override { return inner_.sent_bytes(); }
-  std::vector<std::string> recent() const override { return inner_.recent(); }
-  void set_timeout(std::chrono::milliseconds timeout) override { inner_.set_timeout(timeout); }
-  void abort(std::string_view reason) noexcept override { inner_.abort(reason); }
 
  private:
   /// Counts the call and returns the stream that it is to wait for.
   StreamRef before(StreamRef stream);
 
-  Communicator& inner_;
   Fault fault_;
   std::int64_t calls_ = 0;
   Stream delayed_;

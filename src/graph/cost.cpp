@@ -16,4 +16,10 @@ Cost cost_of(const Graph& graph, const Node& node) {
   return node.op->cost({types.inputs, types.outputs, node.attributes});
 }
 
+double flops_of(const Graph& graph) {
+  double sum = 0;
+  for (const Node& node : graph.nodes) sum += cost_of(graph, node).flops;
+  return sum;
+}
+
 }  // namespace ashlar

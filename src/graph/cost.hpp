@@ -15,5 +15,7 @@ NodeTypes types_of(const Graph& graph, const Node& node);
 
 /// What one run of the node costs by its row; nothing for views and rows without a cost.
 Cost cost_of(const Graph& graph, const Node& node);
+/// Floating-point operations of all nodes, each run once.
+double flops_of(const Graph& graph);
 
 }  // namespace ashlar

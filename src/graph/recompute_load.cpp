@@ -106,7 +106,7 @@ void RecomputeLoad::find_operands(ValueId id) {
     if (input != kNoValue) entry.operands.push_back(roots_[index(input)]);
   }
   entry.flops = cost_of(graph_, node).flops;
-  if (node.op->rebuild == nullptr || node.outputs[index(node.op->rebuilt)] != id) return;
+  if (!can_rebuild(node, id)) return;
   Tracer probe;
   std::vector<ValueId> seen;  // by value of the probe
   const auto stand_ins = [&](const std::vector<ValueId>& ids) {
@@ -160,16 +160,9 @@ void RecomputeLoad::add_workspaces(const Backend& backend) {
   }
 }
 
-bool RecomputeLoad::by_rebuild(ValueId id) const {
-  const Node& node = maker(id);
-  if (node.op->rebuild == nullptr || node.outputs[index(node.op->rebuilt)] != id) return false;
-  return std::none_of(node.outputs.begin(), node.outputs.end(),
-                      [&](ValueId other) { return other != id && remade_[index(other)]; });
-}
-
 const std::vector<ValueId>& RecomputeLoad::operands(ValueId id) const {
   const Entry& entry = entries_[index(id)];
-  return by_rebuild(id) ? entry.rebuild_operands : entry.operands;
+  return rebuilds_alone(maker(id), id, remade_) ? entry.rebuild_operands : entry.operands;
 }
 
 bool RecomputeLoad::reads(ValueId reader, ValueId id) const {
@@ -222,7 +215,9 @@ void RecomputeLoad::set(ValueId id, bool again) {
   std::vector<ValueId> affected;
   add_affected(id, affected);
   for (const ValueId each : affected) count(each, -1);
+  flops_ -= flops_again(maker(id));
   remade_[index(id)] = again;
+  flops_ += flops_again(maker(id));
   for (const ValueId each : affected) count(each, 1);
 }
 
@@ -244,21 +239,14 @@ std::vector<ValueId> RecomputeLoad::extended(ValueId id) const {
   return inputs;
 }
 
-double RecomputeLoad::flops() const {
-  double sum = 0;
-  for (const Node& node : graph_.nodes) {
-    for (const ValueId id : node.outputs) {
-      if (!remade_[index(id)]) continue;
-      const Entry& entry = entries_[index(id)];
-      if (by_rebuild(id)) {
-        sum += entry.rebuild_flops;
-        continue;
-      }
-      sum += entry.flops;
-      break;
-    }
+/// What running a node again, or rebuilding its output, adds.
+double RecomputeLoad::flops_again(const Node& node) const {
+  for (const ValueId id : node.outputs) {
+    if (!remade_[index(id)]) continue;
+    const Entry& entry = entries_[index(id)];
+    return rebuilds_alone(node, id, remade_) ? entry.rebuild_flops : entry.flops;
   }
-  return sum;
+  return 0;
 }
 
 }  // namespace ashlar

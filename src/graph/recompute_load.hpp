@@ -33,7 +33,7 @@ class RecomputeLoad {
   /// What making the value again would read, and nothing else keeps until then.
   std::vector<ValueId> extended(ValueId id) const;
   /// Operations that all that is made again adds to a step.
-  double flops() const;
+  double flops() const { return flops_; }
 
  private:
   /// What is known of a value from the graph alone.
@@ -57,7 +57,7 @@ class RecomputeLoad {
   void find_operands(ValueId id);
   void add_workspaces(const Backend& backend);
   void add_gathers();
-  bool by_rebuild(ValueId id) const;
+  double flops_again(const Node& node) const;
   const std::vector<ValueId>& operands(ValueId id) const;
   bool reads(ValueId reader, ValueId id) const;
   int needed_from(ValueId id) const;
@@ -70,6 +70,7 @@ class RecomputeLoad {
   std::vector<Entry> entries_;  // by value
   Remade remade_;
   LoadTree tree_;
+  double flops_ = 0;
 };
 
 }  // namespace ashlar

@@ -158,12 +158,6 @@ std::vector<Sketch> spread(const std::vector<Sketch>& all, std::int64_t count) {
   return chosen;
 }
 
-double flops_of(const Graph& graph) {
-  double sum = 0;
-  for (const Node& node : graph.nodes) sum += cost_of(graph, node).flops;
-  return sum;
-}
-
 /// Choices that the full passes have priced, none worse than another in both work and height.
 class Front {
  public:

@@ -9,10 +9,6 @@ namespace {
 
 std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
 
-bool can_rebuild(const Node& node, ValueId id) {
-  return node.op->rebuild != nullptr && node.outputs[index(node.op->rebuilt)] == id;
-}
-
 /// Copies a graph node by node; backward's readers get remade values.
 class Rematerializer {
  public:
@@ -86,7 +82,7 @@ class Rematerializer {
                           : out_.apply(*node->op, {&input, 1}, node->attributes, node->where)[0];
     }
     if (!remade_[index(id)]) return known = mapped_[index(id)];
-    if (rebuilds_alone(*node, id)) {
+    if (rebuilds_alone(*node, id, remade_)) {
       const std::vector<Value> inputs = read_in_backward(*node);
       std::vector<Value> outputs;
       for (const ValueId other : node->outputs)
@@ -95,15 +91,6 @@ class Rematerializer {
     }
     emit(*node, read_in_backward(*node), again_);
     return again_[index(id)];
-  }
-
-  /// True when the op can rebuild this output and its other outputs are kept.
-  bool rebuilds_alone(const Node& node, ValueId id) const {
-    if (!can_rebuild(node, id)) return false;
-    for (const ValueId other : node.outputs) {
-      if (other != id && remade_[index(other)]) return false;
-    }
-    return true;
   }
 
   const Graph& from_;
@@ -141,6 +128,18 @@ int last_forward_unit(const Graph& graph) {
 }
 
 }  // namespace
+
+bool can_rebuild(const Node& node, ValueId id) {
+  return node.op->rebuild != nullptr && node.outputs[index(node.op->rebuilt)] == id;
+}
+
+bool rebuilds_alone(const Node& node, ValueId id, const Remade& remade) {
+  if (!can_rebuild(node, id)) return false;
+  for (const ValueId other : node.outputs) {
+    if (other != id && remade[index(other)]) return false;
+  }
+  return true;
+}
 
 bool may_be_remade(const Graph& graph, ValueId id) {
   if (graph[id].producer < 0) return false;

@@ -16,6 +16,11 @@ using Remade = std::vector<bool>;
 /// unit's parameters once more.
 bool may_be_remade(const Graph& graph, ValueId id);
 
+/// True when the op of `node` can rebuild its output `id` (OpDef::rebuild).
+bool can_rebuild(const Node& node, ValueId id);
+/// True when it does: its other outputs are kept, so that the node itself need not run again.
+bool rebuilds_alone(const Node& node, ValueId id, const Remade& remade);
+
 /// What its op rebuilds by a few element-wise passes (OpDef::rebuild): normalised activations and
 /// gelu. A GPT block keeps 10 B T C elements instead of 16.
 Remade cheap_to_remake(const Graph& graph);

@@ -28,12 +28,6 @@ std::int64_t planned_height(const Graph& graph) {
          program.heights[3];
 }
 
-double flops(const Graph& graph) {
-  double sum = 0;
-  for (const Node& node : graph.nodes) sum += cost_of(graph, node).flops;
-  return sum;
-}
-
 /// A chain of layers of random widths in one or two units, some cheap, some dear.
 Graph small_graph(std::uint64_t seed) {
   return trace_training(
@@ -76,14 +70,14 @@ TEST_CASE("recompute search: on small graphs within 2 % of the best subset, what
     CAPTURE(seed);
     const auto choices = recompute_choices(joint, {}, false, planned_height);
     REQUIRE(!choices.empty());
-    const double base = flops(joint);
+    const double base = flops_of(joint);
     std::vector<std::pair<std::int64_t, double>> subsets;  // height, operations
     for (std::uint32_t mask = 0; mask < (1U << free.size()); ++mask) {
       Remade remade(joint.values.size(), false);
       for (std::size_t i = 0; i < free.size(); ++i)
         remade[static_cast<std::size_t>(free[i])] = (mask >> i & 1) != 0;
       const Graph graph = rematerialize(joint, remade);
-      subsets.emplace_back(planned_height(graph), flops(graph));
+      subsets.emplace_back(planned_height(graph), flops_of(graph));
     }
     std::sort(subsets.begin(), subsets.end());
     std::int64_t last = 0;
@@ -117,11 +111,11 @@ TEST_CASE("recompute search: work rises as the planned height falls, as counted 
   const auto choices = recompute_choices(joint, {}, false, planned_height);
   REQUIRE(choices.size() > 4);
   CHECK(choices.front().extra_flops == 0);
-  const double base = flops(joint);
+  const double base = flops_of(joint);
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const Graph graph = rematerialize(joint, choices[i].remade);
     CHECK(planned_height(graph) == choices[i].height);
-    CHECK(flops(graph) - base == doctest::Approx(choices[i].extra_flops).epsilon(1e-9));
+    CHECK(flops_of(graph) - base == doctest::Approx(choices[i].extra_flops).epsilon(1e-9));
     if (i == 0) continue;
     CHECK(choices[i].height < choices[i - 1].height);
     CHECK(choices[i].extra_flops > choices[i - 1].extra_flops);

@@ -84,12 +84,6 @@ std::int64_t kept_bytes(const Graph& graph) {
   return bytes;
 }
 
-double flops(const Graph& graph) {
-  double sum = 0;
-  for (const Node& node : graph.nodes) sum += cost_of(graph, node).flops;
-  return sum;
-}
-
 }  // namespace
 
 TEST_CASE("rematerialize: every choice gives the same bits") {
@@ -121,10 +115,10 @@ TEST_CASE("rematerialize: each step keeps less for more work; none keeps at most
   CHECK(kept_bytes(cheap) < kept_bytes(joint));
   CHECK(kept_bytes(selective) < kept_bytes(cheap));
   CHECK(kept_bytes(units) < kept_bytes(selective));
-  CHECK(flops(joint) < flops(cheap));
-  CHECK(flops(cheap) < flops(selective));
-  CHECK(flops(selective) < flops(units));
-  CHECK(flops(units) < 1.5 * flops(joint));
+  CHECK(flops_of(joint) < flops_of(cheap));
+  CHECK(flops_of(cheap) < flops_of(selective));
+  CHECK(flops_of(selective) < flops_of(units));
+  CHECK(flops_of(units) < 1.5 * flops_of(joint));
   // Besides, statistics: two norms' means and deviations, attention's log-sums.
   const std::int64_t btc = 4 * kBatch * kPositions * kChannels, small = 4 * kBatch * kPositions * 6;
   const auto per_block = [](Recompute how) {
