@@ -107,8 +107,8 @@ class Value {
   explicit operator bool() const { return tracer_ != nullptr; }
   ValueId id() const { return id_; }
   Tracer& tracer() const { return *tracer_; }
-  const TensorType& type() const;
-  const Shape& shape() const { return type().shape; }
+  TensorType type() const;  // a copy: the graph's tables move as it grows
+  Shape shape() const { return type().shape; }
   DType dtype() const { return type().dtype; }
   bool contiguous() const;
 
@@ -159,7 +159,7 @@ class Tracer {
   bool backward() const { return backward_; }
 
  private:
-  ValueId add_value(TensorType type, Category category);
+  ValueId add_value(const TensorType& type, Category category);
 
   Graph graph_;
   int unit_ = -1;

@@ -53,16 +53,16 @@ MpiSession::~MpiSession() {
 }
 
 std::vector<std::string> MpiSession::exchange(const std::string& text) {
-  constexpr int kLength = 256;
+  constexpr std::size_t kLength = 256;
   if (text.size() >= kLength) throw CommunicationError("a start-up text is too long");
   std::array<char, kLength> mine{};
   std::memcpy(mine.data(), text.data(), text.size());
-  std::vector<char> all(static_cast<std::size_t>(size_ * kLength));
+  std::vector<char> all(static_cast<std::size_t>(size_) * kLength);
   check_mpi(
       MPI_Allgather(mine.data(), kLength, MPI_CHAR, all.data(), kLength, MPI_CHAR, communicator_),
       "MPI_Allgather");
   std::vector<std::string> texts;
-  for (int r = 0; r < size_; ++r) texts.emplace_back(all.data() + r * kLength);
+  for (std::size_t at = 0; at < all.size(); at += kLength) texts.emplace_back(all.data() + at);
   return texts;
 }
 

@@ -8,7 +8,7 @@
 
 namespace ashlar {
 
-const TensorType& Value::type() const {
+TensorType Value::type() const {
   if (tracer_ == nullptr) throw Error("an absent value was asked for its type");
   return tracer_->graph()[id_].type;
 }
@@ -18,10 +18,10 @@ bool Value::contiguous() const {
   return value.strides == contiguous_strides(value.type.shape);
 }
 
-ValueId Tracer::add_value(TensorType type, Category category) {
+ValueId Tracer::add_value(const TensorType& type, Category category) {
   ValueInfo value;
   value.strides = contiguous_strides(type.shape);
-  value.type = std::move(type);
+  value.type = type;
   value.category = category;
   graph_.values.push_back(std::move(value));
   return static_cast<ValueId>(graph_.values.size() - 1);
@@ -107,8 +107,8 @@ std::vector<Value> Tracer::apply(const OpDef& op, std::span<const Value> inputs,
     graph_[id].strides = layout->strides;
     node.outputs.push_back(id);
   } else {
-    for (TensorType& type : results)
-      node.outputs.push_back(add_value(std::move(type), Category::activation));
+    for (const TensorType& type : results)
+      node.outputs.push_back(add_value(type, Category::activation));
     for (const auto& [output, input] : in_place_pairs(node)) {
       ValueInfo& updated = graph_[node.outputs[static_cast<std::size_t>(output)]];
       const ValueInfo& old = graph_[node.inputs[static_cast<std::size_t>(input)]];

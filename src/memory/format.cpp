@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -47,16 +48,17 @@ std::int64_t parse_bytes(std::string_view text) {
   std::string_view suffix = text.substr(digits);
   if (suffix.starts_with(' ')) suffix.remove_prefix(1);
   const int exponent = exponent_of(text, suffix);
-  const char* end = number.data() + number.size();
+  const char* begin = std::to_address(number.begin());
+  const char* end = std::to_address(number.end());
 
   std::int64_t whole = 0;
-  if (const auto [stop, error] = std::from_chars(number.data(), end, whole);
+  if (const auto [stop, error] = std::from_chars(begin, end, whole);
       error == std::errc() && stop == end) {
     if (whole > (INT64_MAX >> exponent)) reject(text, "too large");
     return whole << exponent;
   }
   double fraction = 0;
-  const auto [stop, error] = std::from_chars(number.data(), end, fraction);
+  const auto [stop, error] = std::from_chars(begin, end, fraction);
   if (error != std::errc() || stop != end) reject(text, "no number");
   const double bytes = std::ldexp(fraction, exponent);
   if (bytes >= 0x1p63) reject(text, "too large");
