@@ -40,7 +40,7 @@ void GradientPath::ready(std::string_view name, Value gradient) {
   if (found == parameters.end())
     throw Error(fmt::format("a gradient is of '{}', which is no parameter", name));
   const int p = static_cast<int>(found - parameters.begin());
-  if (sums_locally(options_)) gradient = sum_over_micro_batches(p, gradient);
+  if (keeps_local_sums(options_)) gradient = sum_over_micro_batches(p, gradient);
   if (gradients_[index(p)]) {
     later_uses_[p].push_back(gradient);
   } else {
@@ -67,7 +67,8 @@ void GradientPath::add_later_uses(int f) {
     const auto uses = later_uses_.find(entry.parameter);
     if (uses == later_uses_.end()) continue;
     Value& sum = gradients_[index(entry.parameter)];
-    for (const Value& use : uses->second) sum = accumulate(sum, use);
+    for (const Value& use : uses->second)
+      sum = keeps_local_sums(options_) ? accumulate(sum, use) : add(sum, use);
   }
 }
 
@@ -75,9 +76,10 @@ void GradientPath::unit_complete(int unit) {
   for (int f = 0; f < static_cast<int>(layout_.flats().size()); ++f) {
     const Flat& flat = layout_.flats()[index(f)];
     if (flat.unit != unit || !flat.trainable) continue;
-    if (sums_locally(options_)) {
+    if (keeps_local_sums(options_)) {
       summed_.push_back(f);  // reduced after the last micro-batch
     } else {
+      add_later_uses(f);
       join(f);
     }
   }
@@ -98,10 +100,9 @@ Value GradientPath::outgoing(int f) {
     parts.push_back(gradients_[index(entry.parameter)]);
     offsets.push_back(entry.begin);
   }
-  const bool in_state =
-      keeps_whole_gradients(options_) &&
-      (sums_locally(options_) ||
-       (options_.micro_batches == 1 && gradient_dtype(options_) == options_.precision.reduce));
+  const bool adds_up = options_.micro_batches > 1 && options_.reduce_each;
+  const bool in_state = keeps_whole_gradients(options_) && !adds_up &&
+                        gradient_dtype(options_) == local_gradient_dtype(options_);
   const Value packed =
       pack(tracer_, in_state ? states_.gradient(f) : Value(), parts, offsets, flat.padded);
   if (in_state) {
@@ -203,7 +204,7 @@ void GradientPath::finish_backward() {
   }
   tracer_.set_unit(-1);
   tracer_.set_backward(true);
-  if (!sums_locally(options_)) flush();
+  if (!keeps_local_sums(options_)) flush();
 }
 
 Value GradientPath::finish() {

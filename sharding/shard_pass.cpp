@@ -41,6 +41,7 @@ class Sharder {
     for (const Node& node : from_.nodes) copy(node);
     const bool training = !gradient_of_.empty();
     if (training) gradients_.finish_backward();
+    out_.set_micro_batch(0);
     finish_loss();
     if (training) out_.output("grad_norm", gradients_.finish());
     for (const auto& [name, id] : from_.outputs) {
@@ -59,8 +60,10 @@ class Sharder {
       const double share = 1.0 / static_cast<double>(layout_.ranks() * options_.micro_batches);
       mapped_[index(id)] = constant(out_, share, value.type.dtype, value.type.shape);
     } else {
-      mapped_[index(id)] =
+      const Value input =
           out_.input(value.name, value.type.dtype, value.type.shape, value.category);
+      out_.graph()[input.id()].micro_batch = value.micro_batch;
+      mapped_[index(id)] = input;
     }
   }
 
@@ -71,6 +74,7 @@ class Sharder {
     }
     out_.set_unit(node.unit);
     out_.set_backward(node.backward);
+    out_.set_micro_batch(node.micro_batch);
     std::vector<Value> inputs;
     for (const ValueId id : node.inputs) inputs.push_back(id == kNoValue ? Value() : value(id));
     const auto outputs = out_.apply(*node.op, inputs, node.attributes, node.where);
@@ -155,7 +159,7 @@ class Sharder {
     out_.set_unit(-1);
     out_.set_backward(false);
     Value sum = mapped_[index(id)];
-    if (options_.micro_batches > 1) {
+    if (options_.micro_batches > 1 && !options_.layer_order) {
       sum = accumulate(out_.state("loss_sum", sum.dtype(), sum.shape(), Category::activation), sum);
     }
     out_.set_section(Section::update);
@@ -193,8 +197,12 @@ bool sums_locally(const ShardOptions& options) {
   return options.micro_batches > 1 && !options.reduce_each;
 }
 
+bool keeps_local_sums(const ShardOptions& options) {
+  return sums_locally(options) && !options.layer_order;
+}
+
 bool keeps_whole_gradients(const ShardOptions& options) {
-  return options.zero.stage <= 1 || sums_locally(options);
+  return options.zero.stage <= 1 || keeps_local_sums(options);
 }
 
 DType local_gradient_dtype(const ShardOptions& options) {

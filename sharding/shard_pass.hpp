@@ -15,6 +15,7 @@ struct ShardOptions {
   std::int64_t micro_batches = 1;  // K
   bool reduce_each = true;         // reduce after each micro-batch, else once after the last
   double clip = 0;                 // 0: off
+  bool layer_order = false;        // the graph holds all K micro-batches (in_layer_order)
 };
 
 /// Names in graphs before this pass: the loss, its cotangent (an f32 scalar input) and gradients.
@@ -32,6 +33,8 @@ DType local_gradient_dtype(const ShardOptions& options);
 DType gradient_dtype(const ShardOptions& options);
 /// True when gradients are summed over the micro-batches before the ranks sum them once.
 bool sums_locally(const ShardOptions& options);
+/// True when those sums live in states from one micro-batch to the next.
+bool keeps_local_sums(const ShardOptions& options);
 /// True when every rank keeps whole gradients between backward and update.
 bool keeps_whole_gradients(const ShardOptions& options);
 

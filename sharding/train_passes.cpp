@@ -5,6 +5,7 @@
 #include "ashlar/error.hpp"
 #include "graph/recompute_search.hpp"
 #include "ops/product/linear_cross_entropy.hpp"
+#include "sharding/layer_order.hpp"
 #include "sharding/train_step_parts.hpp"
 
 namespace ashlar {
@@ -49,6 +50,7 @@ Graph recompute(const Graph& joint, Recompute how) {
     case Recompute::none:
     case Recompute::budget:
       break;
+    case Recompute::automatic:
     case Recompute::cheap:
       return rematerialize(joint, cheap_to_remake(joint));
     case Recompute::selective:
@@ -62,9 +64,21 @@ Graph recompute(const Graph& joint, Recompute how) {
 ShardOptions shard_options(const TrainConfig& config) {
   ShardOptions options{config.zero, config.precision, config.optimizer, config.micro_batches,
                        true,        config.clip};
+  options.layer_order = config.order == MicroBatchOrder::layers;
+  if (options.layer_order && config.reduce == ReduceWhen::each) {
+    throw InvalidArgument(
+        "the order 'layers' reduces once, after the last micro-batch; reduce 'each' goes with the "
+        "order 'micro_batches'");
+  }
   options.reduce_each = config.reduce == ReduceWhen::each ||
                         (config.reduce == ReduceWhen::automatic && config.zero.stage >= 2);
+  options.reduce_each = options.reduce_each && !options.layer_order;
   return options;
+}
+
+Graph shard_step(const Graph& joint, const FlatLayout& layout, const ShardOptions& options) {
+  if (!options.layer_order) return shard(joint, layout, options);
+  return shard(in_layer_order(joint, options.micro_batches), layout, options);
 }
 
 Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout& layout,
@@ -72,7 +86,7 @@ Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout
                        const Backend& backend) {
   const auto planned_height = [&](const Graph& graph) {
     StateLayout states;
-    const Program program = compile(shard(graph, layout, options), order, backend, states);
+    const Program program = compile(shard_step(graph, layout, options), order, backend, states);
     return planned_peak(program, states).total;
   };
   const auto choices = recompute_choices(joint, backend, options.zero.stage == 3, planned_height);

@@ -41,6 +41,14 @@ Host survey(Communicator& communicator) {
   return host;
 }
 
+TrainConfig resolved(TrainConfig config) {
+  if (config.recompute == Recompute::automatic) {
+    config.recompute =
+        config.order == MicroBatchOrder::layers ? Recompute::per_unit : Recompute::cheap;
+  }
+  return config;
+}
+
 void require_gradients(const Graph& joint) {
   const std::string prefix = gradient_name("");
   if (std::ranges::any_of(joint.outputs,
@@ -58,8 +66,8 @@ struct TrainStep::Implementation {
   Implementation(Communicator& ranks, const LossModel& model, const TrainConfig& settings,
                  const std::vector<ForwardModel>& forwards, const Hooks& hooks)
       : communicator(ranks),
-        config(settings),
-        options(shard_options(settings)),
+        config(resolved(settings)),
+        options(shard_options(config)),
         pool(settings.threads),
         backend(host_backend(settings.threads)),
         joint(trace_training(model, options)),
@@ -69,9 +77,10 @@ struct TrainStep::Implementation {
     joint = config.recompute == Recompute::budget
                 ? recompute_within(joint, config.memory_budget, layout, options, order, backend)
                 : recompute(joint, config.recompute);
-    programs.push_back(compile(shard(joint, layout, options), order, backend, states));
+    programs.push_back(compile(shard_step(joint, layout, options), order, backend, states));
     ShardOptions once = options;
     once.micro_batches = 1;
+    once.layer_order = false;
     for (const ForwardModel& forward : forwards) {
       Tracer tracer;
       forward(tracer);
@@ -196,10 +205,12 @@ struct TrainStep::Implementation {
   /// Looked up once, so that a step allocates nothing.
   void bind_batches() {
     for (std::size_t p = 0; p < programs.size(); ++p) {
-      Batch& in = inputs.emplace_back();
+      std::vector<Batch>& in = inputs.emplace_back(programs[p].micro_batches);
       Batch& out = outputs.emplace_back();
-      for (const auto& [name, operand] : programs[p].inputs)
-        in.emplace(name, executors[p]->input(name));
+      for (const auto& [name, operands] : programs[p].inputs) {
+        for (std::size_t k = 0; k < operands.size(); ++k)
+          in[k].emplace(name, executors[p]->input(name, static_cast<int>(k)));
+      }
       for (const auto& [name, operand] : programs[p].outputs)
         out.emplace(name, executors[p]->output(name));
     }
@@ -218,7 +229,8 @@ struct TrainStep::Implementation {
   PerSpace<std::byte*> bases{};
   std::int64_t allocated = 0;
   std::vector<std::unique_ptr<Executor>> executors;
-  std::vector<Batch> inputs, outputs;  // by program
+  std::vector<std::vector<Batch>> inputs;  // by program and micro-batch held
+  std::vector<Batch> outputs;              // by program
   std::unique_ptr<FlatValues> values;
   std::int64_t steps = 0;
 };
@@ -237,9 +249,10 @@ StepResult TrainStep::step(const Loader& load) {
   Implementation& self = *implementation_;
   Executor& executor = *self.executors[0];
   const RunContext context = self.context();
-  const Batch& batch = self.inputs[0];
-  const RunTimes times =
-      executor.run(context, [&](std::int64_t micro_batch) { load(micro_batch, batch); });
+  const std::vector<Batch>& held = self.inputs[0];
+  const RunTimes times = executor.run(context, [&](std::int64_t micro_batch) {
+    load(micro_batch, held[static_cast<std::size_t>(micro_batch) % held.size()]);
+  });
   ++self.steps;
   StepResult result;
   result.loss = *self.outputs[0].at("loss").as<float>();
@@ -259,7 +272,7 @@ Batch TrainStep::forward(int index, const Loader& load) {
   const std::size_t program = static_cast<std::size_t>(index) + 1;
   RunContext context = self.context();
   context.micro_batches = 1;
-  const Batch& batch = self.inputs[program];
+  const Batch& batch = self.inputs[program][0];
   self.executors[program]->run(context,
                                [&](std::int64_t micro_batch) { load(micro_batch, batch); });
   return self.outputs[program];

@@ -29,6 +29,7 @@ struct Raw {
   std::string reshard = "on";
   std::string reduce_dtype;
   std::string reduce;
+  std::string recompute;
   std::string memory_budget;
 };
 
@@ -51,7 +52,10 @@ void add_flags(CLI::App& app, Options& o, Raw& raw) {
   app.add_option("--seq", o.seq, "tokens per sequence");
   app.add_option("--accumulate", o.accumulate, "micro-batches per step");
   app.add_option("--reduce", raw.reduce, "each | last micro-batch (each at stages 2 and 3)");
-  app.add_option("--recompute", o.recompute, "none | cheap | selective | per-unit | budget");
+  app.add_option("--order", o.order,
+                 "micro-batches | layers: each through the model, or all through a unit");
+  app.add_option("--recompute", raw.recompute,
+                 "none | cheap | selective | per-unit | budget (cheap; layers: per-unit)");
   app.add_option("--memory-budget", raw.memory_budget,
                  "bytes of a rank, all its arenas: recompute the least that fits");
   app.add_option("--steps", o.steps, "in all, resumed ones included");
@@ -80,7 +84,7 @@ void add_flags(CLI::App& app, Options& o, Raw& raw) {
   app.add_flag("--quiet", o.quiet, "no progress, table or sample");
   for (const char* flag :
        {"--model",        "--validation", "--stage",   "--precision", "--batch",  "--seq",
-        "--accumulate",   "--recompute",  "--steps",   "--lr",        "--warmup", "--schedule",
+        "--accumulate",   "--order",      "--steps",   "--lr",        "--warmup", "--schedule",
         "--weight-decay", "--clip",       "--dropout", "--seed",      "--ranks",  "--bucket",
         "--prefetch",     "--overlap",    "--reshard", "--timeout",   "--betas"})
     app.get_option(flag)->capture_default_str();
@@ -146,6 +150,7 @@ void check_training(const Options& o) {
     require_choice(flag, value, {"fp32", "bf16"});
   require_choice("reduce", o.reduce, {"each", "last"});
   require_choice("schedule", o.schedule, {"cosine", "constant"});
+  require_choice("order", o.order, {"micro-batches", "layers"});
   require_choice("recompute", o.recompute, {"none", "cheap", "selective", "per-unit", "budget"});
   if (o.recompute == "budget" && o.memory_budget == 0)
     throw InvalidArgument("--recompute budget: needs --memory-budget SIZE");
@@ -214,7 +219,11 @@ std::string config_of(const std::filesystem::path& init) {
 
 /// The choices that depend on other flags.
 void fill_in(Options& o, const Raw& raw, const CLI::App& app) {
-  o.reduce = raw.reduce.empty() ? (o.stage >= 2 ? "each" : "last") : raw.reduce;
+  const bool layers = o.order == "layers";
+  o.reduce = !raw.reduce.empty() ? raw.reduce : o.stage >= 2 && !layers ? "each" : "last";
+  require(!layers || o.reduce == "last", "reduce", o.reduce,
+          "--order layers reduces once; use last");
+  o.recompute = !raw.recompute.empty() ? raw.recompute : layers ? "per-unit" : "cheap";
   o.reduce_dtype = raw.reduce_dtype.empty() ? o.precision : raw.reduce_dtype;
   if (!o.init.empty() && app.count("--model") == 0) o.model = config_of(o.init);
   o.overlap = on_off("overlap", raw.overlap);

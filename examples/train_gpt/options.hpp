@@ -24,15 +24,16 @@ struct Options {
   std::int64_t validate_every = 0;  // steps; 0 validates after the last step only
 
   int stage = 3;
-  std::string precision = "fp32";     // fp32 | bf16
-  std::string reduce_dtype = "fp32";  // fp32 | bf16
-  std::int64_t batch = 8;             // sequences per rank and micro-batch
-  std::int64_t seq = 256;             // tokens per sequence
-  std::int64_t accumulate = 1;        // micro-batches per step
-  std::string reduce = "each";        // each | last
-  std::string recompute = "cheap";    // none | cheap | selective | per-unit | budget
-  std::int64_t memory_budget = 0;     // bytes per rank, for --recompute budget
-  std::int64_t steps = 100;           // in all, resumed ones included
+  std::string precision = "fp32";       // fp32 | bf16
+  std::string reduce_dtype = "fp32";    // fp32 | bf16
+  std::int64_t batch = 8;               // sequences per rank and micro-batch
+  std::int64_t seq = 256;               // tokens per sequence
+  std::int64_t accumulate = 1;          // micro-batches per step
+  std::string reduce = "each";          // each | last
+  std::string order = "micro-batches";  // micro-batches | layers
+  std::string recompute = "cheap";      // none | cheap | selective | per-unit | budget
+  std::int64_t memory_budget = 0;       // bytes per rank, for --recompute budget
+  std::int64_t steps = 100;             // in all, resumed ones included
   double lr = 3e-4;
   std::int64_t warmup = 0;            // steps
   std::string schedule = "constant";  // cosine | constant

@@ -33,6 +33,7 @@ nlohmann::ordered_json to_json(const Options& o) {
           {"seq", o.seq},
           {"accumulate", o.accumulate},
           {"reduce", o.reduce},
+          {"order", o.order},
           {"recompute", o.recompute},
           {"memory-budget", o.memory_budget},
           {"steps", o.steps},

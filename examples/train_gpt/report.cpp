@@ -102,6 +102,7 @@ ZeroCase zero_case(const Options& options, const ashlar::GptConfig& model,
   zero.bf16_wire = options.reduce_dtype == "bf16";
   zero.accumulate = options.accumulate;
   zero.reduce_each = options.reduce == "each";
+  zero.layer_order = options.order == "layers";
   zero.reshard = options.reshard;
   zero.padded = layout.padded();
   zero.padded_trainable = layout.padded(true);
@@ -121,7 +122,8 @@ ModelStateBytes state_formula(const ZeroCase& zero) {
   const std::int64_t p = zero.bf16 ? 2 : 4;
   const std::int64_t g = zero.bf16 && zero.accumulate == 1 ? 2 : 4;
   const std::int64_t s = zero.bf16 ? 12 : 8;
-  const bool whole_gradients = zero.stage < 2 || (zero.accumulate > 1 && !zero.reduce_each);
+  const bool local_sums = zero.accumulate > 1 && !zero.reduce_each && !zero.layer_order;
+  const bool whole_gradients = zero.stage < 2 || local_sums;
   const auto share = [&](std::int64_t bytes, bool whole) {
     return whole ? bytes : divide_up(bytes, zero.ranks);
   };
@@ -132,7 +134,7 @@ ModelStateBytes state_formula(const ZeroCase& zero) {
 TrafficFormula traffic_formula(const ZeroCase& zero) {
   const std::int64_t p = zero.bf16 ? 2 : 4;
   const std::int64_t wire = zero.bf16_wire ? 2 : 4;
-  const std::int64_t k = zero.accumulate;
+  const std::int64_t k = zero.layer_order ? 1 : zero.accumulate;
   const std::int64_t gathered =
       zero.stage < 3 ? zero.padded_trainable
                      : k * (zero.reshard ? 2 * zero.padded - zero.padded_once : zero.padded);

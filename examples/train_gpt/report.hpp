@@ -23,6 +23,7 @@ struct ZeroCase {
   bool bf16_wire = false;  // gradients on the wire
   std::int64_t accumulate = 1;
   bool reduce_each = false;
+  bool layer_order = false;
   bool reshard = true;
   /// What collectives carry, with the padding of the layout, in elements.
   std::int64_t padded = 0;
@@ -37,7 +38,7 @@ ZeroCase zero_case(const Options& options, const ashlar::GptConfig& model,
 /// Bytes per rank with AdamW (Rajbhandari et al., "ZeRO", SC 2020, section 5, with 12 bytes of fp32
 /// master and moments per bf16 parameter and 8 of moments per fp32 one): S is divided by N from
 /// stage 1, gradients from 2, parameters at 3. Gradients stay whole when they are reduced after the
-/// last of several micro-batches only.
+/// last of several micro-batches only, unless these go through the model layer by layer.
 ModelStateBytes state_formula(const ZeroCase& zero);
 
 /// Bytes that a rank sends per step: (N - 1) / N of what is gathered or reduced, each time (section

@@ -87,6 +87,8 @@ ashlar::TrainConfig train_config(const Options& options) {
   config.clip = options.clip;
   config.micro_batches = options.accumulate;
   config.reduce = options.reduce == "each" ? ashlar::ReduceWhen::each : ashlar::ReduceWhen::last;
+  config.order = options.order == "layers" ? ashlar::MicroBatchOrder::layers
+                                           : ashlar::MicroBatchOrder::micro_batches;
   config.recompute = recompute_of(options.recompute);
   config.memory_budget = options.memory_budget;
   config.seed = static_cast<std::uint64_t>(options.seed);

@@ -65,6 +65,7 @@ struct Node {
   int unit = -1;  // index into Graph::units
   Section section = Section::body;
   bool backward = false;
+  int micro_batch = 0;  // of those that one run of the body holds
   std::source_location where;
 };
 
@@ -77,8 +78,9 @@ struct ValueInfo {
   int producer = -1;  // index of the node, -1 for inputs
   Category category = Category::activation;
   InputKind input = InputKind::none;
-  int parameter = -1;  // InputKind::parameter: index into Graph::parameters
-  std::string name;    // inputs, outputs and parameters; else empty
+  int parameter = -1;   // InputKind::parameter: index into Graph::parameters
+  int micro_batch = 0;  // InputKind::data: of those that one run of the body holds
+  std::string name;     // inputs, outputs and parameters; else empty
 };
 
 /// Nodes in topological order. Plain data; a Graph owns nothing but its tables.
@@ -92,8 +94,8 @@ struct Graph {
 
   const ValueInfo& operator[](ValueId id) const { return values[static_cast<std::size_t>(id)]; }
   ValueInfo& operator[](ValueId id) { return values[static_cast<std::size_t>(id)]; }
-  ValueId input(std::string_view name) const;   // kNoValue if there is none
-  ValueId output(std::string_view name) const;  // kNoValue if there is none
+  ValueId input(std::string_view name, int micro_batch = 0) const;  // kNoValue if there is none
+  ValueId output(std::string_view name) const;                      // kNoValue if there is none
 };
 
 class Tracer;
@@ -156,6 +158,7 @@ class Tracer {
   int current_unit() const { return unit_; }
   void set_section(Section section) { section_ = section; }
   void set_backward(bool backward) { backward_ = backward; }
+  void set_micro_batch(int micro_batch) { micro_batch_ = micro_batch; }
   bool backward() const { return backward_; }
 
  private:
@@ -165,6 +168,7 @@ class Tracer {
   int unit_ = -1;
   Section section_ = Section::body;
   bool backward_ = false;
+  int micro_batch_ = 0;
   std::int64_t next_key_ = 1;
 };
 

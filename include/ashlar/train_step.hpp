@@ -19,11 +19,19 @@ namespace ashlar {
 /// 2 and 3, else last.
 enum class ReduceWhen : std::uint8_t { automatic, each, last };
 
-/// What backward makes again instead of keeping it; the bits of all results stay the same. cheap:
+/// Which way a step's micro-batches go through the model. micro_batches: each forward and backward
+/// before the next. layers: all through one unit before the next, backward likewise; at stage 3 a
+/// unit is then gathered twice and reduced once for any number of micro-batches, and no rank keeps
+/// whole gradients, but what enters each unit is kept for all of them (docs/zero.md). Same bits as
+/// micro_batches with ReduceWhen::last.
+enum class MicroBatchOrder : std::uint8_t { micro_batches, layers };
+
+/// What backward makes again instead of keeping it; the bits of all results stay the same.
+/// automatic: cheap, or per_unit with MicroBatchOrder::layers, which keeps K times as much; cheap:
 /// what a few element-wise passes restore (normalised activations, gelu); selective: also what
 /// attention makes; per_unit: all that lies inside a unit; budget: what costs the fewest operations
 /// among what fits TrainConfig::memory_budget.
-enum class Recompute : std::uint8_t { none, cheap, selective, per_unit, budget };
+enum class Recompute : std::uint8_t { automatic, none, cheap, selective, per_unit, budget };
 
 struct TrainConfig {
   ZeroConfig zero = {};
@@ -33,7 +41,8 @@ struct TrainConfig {
   double clip = 0;                 // of the global gradient norm; 0: off
   std::int64_t micro_batches = 1;  // K, accumulated per step
   ReduceWhen reduce = ReduceWhen::automatic;
-  Recompute recompute = Recompute::cheap;
+  MicroBatchOrder order = MicroBatchOrder::micro_batches;
+  Recompute recompute = Recompute::automatic;
   std::int64_t memory_budget = 0;  // bytes per rank, all arenas together; for Recompute::budget
   std::uint64_t seed = 0;          // of initial values and dropout
   std::int64_t samples = 1;        // per rank and micro-batch: the first axis of the data inputs
@@ -84,8 +93,10 @@ using ParameterSource =
 class TrainStep {
  public:
   /// Traces, differentiates, shards, schedules, plans, allocates and initialises; then the ranks
-  /// compare their programs.
-  /// @throws InvalidArgument on every rank when they differ; OutOfMemory naming the largest
+  /// compare their programs. With MicroBatchOrder::layers the loader fills the inputs of all
+  /// micro-batches before the step runs.
+  /// @throws InvalidArgument on every rank when they differ, or for MicroBatchOrder::layers with
+  /// ReduceWhen::each; OutOfMemory naming the largest
   /// holders.
   TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
             const std::vector<ForwardModel>& forwards = {});

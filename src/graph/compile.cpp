@@ -30,8 +30,9 @@ class Compiler {
     for (std::size_t i = 0; i < instructions_.size(); ++i)
       program_.steps.push_back(make_step(static_cast<int>(i)));
     for (const ValueId id : graph().inputs) {
-      if (graph()[id].input == InputKind::data)
-        program_.inputs.emplace(graph()[id].name, operand(id));
+      if (graph()[id].input != InputKind::data) continue;
+      program_.inputs[graph()[id].name].push_back(operand(id));
+      program_.micro_batches = std::max(program_.micro_batches, graph()[id].micro_batch + 1);
     }
     for (const auto& [name, id] : graph().outputs) program_.outputs.emplace(name, operand(id));
     return std::move(program_);

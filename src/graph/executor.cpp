@@ -100,11 +100,12 @@ TensorView Executor::bind(const Operand& operand) const {
           operand.type.dtype, operand.type.shape, operand.strides};
 }
 
-TensorView Executor::input(const std::string& name) const {
+TensorView Executor::input(const std::string& name, int micro_batch) const {
   const auto found = program_.inputs.find(name);
   if (found == program_.inputs.end())
     throw InvalidArgument(fmt::format("the program has no input '{}'", name));
-  return apart_view(program_.graph.input(name), bind(found->second));
+  return apart_view(program_.graph.input(name, micro_batch),
+                    bind(found->second.at(index(micro_batch))));
 }
 
 TensorView Executor::output(const std::string& name) const {
@@ -145,17 +146,18 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
   const int end = static_cast<int>(program_.steps.size());
   count_uses(0, end);
   run_section(0, program_.body_first, context);
+  const int held = program_.micro_batches;
   for (context.micro_batch = 0; context.micro_batch < context.micro_batches;
-       ++context.micro_batch) {
+       context.micro_batch += held) {
     if (context.micro_batch > 0) count_uses(program_.body_first, end);
     for (const ValueId id : program_.graph.inputs) {
       if (program_.graph[id].input == InputKind::data)
         begin_use(program_.storage.places[index(id)].buffer);
     }
-    load(context.micro_batch);
+    for (int k = 0; k < held; ++k) load(context.micro_batch + k);
     run_section(program_.body_first, program_.body_last, context);
   }
-  --context.micro_batch;
+  context.micro_batch = context.micro_batches - 1;
   for (std::size_t b = 0; b < carried_.size(); ++b) {
     if (carried_[b]) end_use(static_cast<int>(b));  // the hold of count_uses
   }
@@ -163,7 +165,7 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
   return times_;
 }
 
-void Executor::run_section(int first, int last, RunContext& context) {
+void Executor::run_section(int first, int last, const RunContext& context) {
   for (int i = first; i < last; ++i) {
     const Node& node = program_.graph.nodes[index(program_.steps[index(i)].node)];
     const auto start = Clock::now();
@@ -179,10 +181,11 @@ void Executor::run_section(int first, int last, RunContext& context) {
   }
 }
 
-void Executor::execute(int i, const RunContext& context) {
+void Executor::execute(int i, RunContext context) {
   const Step& step = program_.steps[index(i)];
   const Node& node = program_.graph.nodes[index(step.node)];
   Bound& bound = bound_[index(i)];
+  context.micro_batch += node.micro_batch;
   begin_use(bound);
   if (apart_ != nullptr) bind_apart(bound);
   const KernelArguments arguments{
@@ -209,9 +212,9 @@ void Executor::execute(int i, const RunContext& context) {
     on_event({step.kind, step.node, context.micro_batch});
   end_use(i, bound);
   if (!poison) return;
-  const bool again = context.micro_batch + 1 < context.micro_batches;
+  const std::int64_t next = context.micro_batch - node.micro_batch + program_.micro_batches;
   for (const Dying& dying : bound.dying) {
-    if (dying.carried && again) continue;
+    if (dying.carried && next < context.micro_batches) continue;
     std::memset(dying.data, 0xff, static_cast<std::size_t>(dying.bytes));
   }
 }

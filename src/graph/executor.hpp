@@ -40,10 +40,12 @@ class Executor {
 
   /// A data input's or an output's memory. Inputs are written by `load`, outputs are valid after
   /// run().
-  TensorView input(const std::string& name) const;
+  /// @param micro_batch of those that one run of the body holds
+  TensorView input(const std::string& name, int micro_batch = 0) const;
   TensorView output(const std::string& name) const;
 
-  /// Prologue, body `context.micro_batches` times (each after load(k)), update.
+  /// Prologue, body, update. The body runs until it has had all `context.micro_batches`, each time
+  /// after load(k) of those that it holds.
   /// @throws CommunicationError, and what kernels and `load` throw; the group is then aborted,
   /// nothing is in flight, and the state is undefined.
   RunTimes run(const RunContext& context, const std::function<void(std::int64_t)>& load);
@@ -88,8 +90,8 @@ class Executor {
   void settle(const char* reason) noexcept;
   TensorView bind(const Operand& operand) const;
   void find_carried();
-  void run_section(int first, int last, RunContext& context);
-  void execute(int i, const RunContext& context);
+  void run_section(int first, int last, const RunContext& context);
+  void execute(int i, RunContext context);
   void count_uses(int first, int last);
   void begin_use(int buffer);
   void begin_use(Bound& bound);

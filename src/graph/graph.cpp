@@ -65,9 +65,10 @@ void Attributes::set(std::string_view name, Attribute value) {
   entries_.emplace_back(name, std::move(value));
 }
 
-ValueId Graph::input(std::string_view name) const {
-  const auto found = std::find_if(inputs.begin(), inputs.end(),
-                                  [&](ValueId id) { return (*this)[id].name == name; });
+ValueId Graph::input(std::string_view name, int micro_batch) const {
+  const auto found = std::find_if(inputs.begin(), inputs.end(), [&](ValueId id) {
+    return (*this)[id].name == name && (*this)[id].micro_batch == micro_batch;
+  });
   return found == inputs.end() ? kNoValue : *found;
 }
 

@@ -81,7 +81,8 @@ struct Program {
   std::vector<Step> steps;
   int body_first = 0;  // steps [body_first, body_last) are repeated
   int body_last = 0;
-  std::map<std::string, Operand> inputs;  // data inputs
+  int micro_batches = 1;                               // that one run of the body holds
+  std::map<std::string, std::vector<Operand>> inputs;  // data inputs, by micro-batch held
   std::map<std::string, Operand> outputs;
   PerSpace<std::int64_t> heights{};  // transient spaces only
   std::vector<std::pair<StorageBuffer, std::int64_t>>

@@ -76,7 +76,7 @@ class Rematerializer {
     Value& known = again_[index(id)];
     if (known) return known;
     if (node->op->view != nullptr) {
-      const Value input = in_backward(node->inputs[0]);
+      const Value input = read_in_backward(*node)[0];
       const bool kept = input.id() == mapped_[index(node->inputs[0])].id();
       return known = kept ? mapped_[index(id)]
                           : out_.apply(*node->op, {&input, 1}, node->attributes, node->where)[0];

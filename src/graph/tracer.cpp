@@ -78,7 +78,7 @@ Tracer::UnitScope Tracer::unit(std::string_view name) {
 
 std::vector<Value> Tracer::apply(const OpDef& op, std::span<const Value> inputs,
                                  Attributes attributes, std::source_location where) {
-  Node node{&op, std::move(attributes), {}, {}, unit_, section_, backward_, where};
+  Node node{&op, std::move(attributes), {}, {}, unit_, section_, backward_, micro_batch_, where};
   std::vector<TensorType> types;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     Value value = inputs[i];

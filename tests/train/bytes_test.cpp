@@ -19,22 +19,30 @@ struct Case {
   DType dtype, wire;
   bool reshard;
   bool freeze = false;
+  MicroBatchOrder order = MicroBatchOrder::micro_batches;
+  Recompute recompute = Recompute::automatic;
 };
 
 /// @param padded trainable elements
 std::int64_t expected_gradient(const Case& c, std::int64_t padded) {
   const std::int64_t g = c.dtype == DType::f32 || c.k > 1 ? 4 : 2;
-  const bool shard = c.stage >= 2 && (c.k == 1 || c.each);
+  const bool layers = c.order == MicroBatchOrder::layers;
+  const bool shard = c.stage >= 2 && (c.k == 1 || c.each || layers);
   return g * padded / (shard ? c.ranks : 1);
 }
 
 /// Elements that a rank would send were nothing its own, for gathers and reductions.
 std::pair<double, double> expected_traffic(const Case& c, const FlatLayout& layout) {
+  const bool remade = c.recompute == Recompute::per_unit || c.order == MicroBatchOrder::layers;
   double gathered = 0, reduced = 0;
   for (const Flat& flat : layout.flats()) {
-    const bool last = layout.units()[static_cast<std::size_t>(flat.unit)] == "last";
-    const double k = static_cast<double>(c.k);
-    const double gathers = c.stage < 3 ? (flat.trainable ? 1 : 0) : c.reshard && !last ? 2 * k : k;
+    const std::string& unit = layout.units()[static_cast<std::size_t>(flat.unit)];
+    // The first: for forward, for the tied use, and where its inside is made again.
+    const double both = unit == "first" && remade ? 3 : 2;
+    const double k = c.order == MicroBatchOrder::layers ? 1 : static_cast<double>(c.k);
+    const double gathers = c.stage < 3                   ? (flat.trainable ? 1 : 0)
+                           : c.reshard && unit != "last" ? both * k
+                                                         : k;
     gathered += gathers * static_cast<double>(flat.padded);
     if (flat.trainable) reduced += (c.each ? k : 1) * static_cast<double>(flat.padded);
   }
@@ -47,6 +55,8 @@ void check(const Case& c) {
     config.zero.stage = c.stage;
     config.zero.reshard_after_forward = c.reshard;
     config.micro_batches = c.k;
+    config.order = c.order;
+    config.recompute = c.recompute;
     config.reduce = c.each ? ReduceWhen::each : ReduceWhen::last;
     config.precision = {c.dtype, c.wire};
     config.samples = kBatch;
@@ -101,8 +111,14 @@ TEST_CASE(
         check({ranks, stage, 1, true, DType::bf16, DType::bf16, true, freeze});
         check({ranks, stage, 3, true, DType::f32, DType::f32, true, freeze});
         check({ranks, stage, 3, false, DType::bf16, DType::bf16, true, freeze});
+        check({ranks, stage, 2, true, DType::f32, DType::f32, true, freeze,
+               MicroBatchOrder::micro_batches, Recompute::per_unit});
         check({ranks, stage, 2, true, DType::bf16, DType::f32, false, freeze});
         check({ranks, stage, 2, false, DType::f32, DType::f32, false, freeze});
+        check({ranks, stage, 3, false, DType::bf16, DType::bf16, true, freeze,
+               MicroBatchOrder::layers});
+        check({ranks, stage, 2, false, DType::f32, DType::f32, false, freeze,
+               MicroBatchOrder::layers});
       }
     }
   }

@@ -32,6 +32,9 @@ TEST_CASE(
   CHECK(state_formula(zero).optimizer_state == 2000);
   zero.accumulate = 2;
   CHECK(state_formula(zero).gradient == 4000);
+  zero.layer_order = true;
+  CHECK(state_formula(zero).gradient == 1000);
+  zero.layer_order = false;
   zero.reduce_each = true;
   CHECK(state_formula(zero).gradient == 1000);
   zero.bf16 = true;  // fp32 sums over the micro-batches

@@ -80,5 +80,8 @@ TEST_CASE("traffic: the formulas are what steps send, tied and untied heads, eve
             options.precision = "bf16";
             options.reduce_dtype = accumulate == 1 ? "bf16" : "fp32";
             check(model, options);
+            options.order = "layers";
+            options.recompute = "per-unit";
+            check(model, options);
           }
 }
