@@ -190,14 +190,14 @@ struct TrainStep::Implementation {
     MemoryUse use{states.by_category(), states.by_category(), 0, 0, allocated};
     std::int64_t load = 0;
     for (std::size_t c = 0; c < kCategories; ++c) {
-      use.peak[c] += executor.peak_transients()[c];
-      use.at_peak[c] += executor.transients_at_peak()[c];
+      use.peak[c] += executor.live().peak()[c];
+      use.at_peak[c] += executor.live().at_peak()[c];
       load += use.at_peak[c];
     }
     std::int64_t payload = 0;
     for (const auto& [name, entry] : states.entries()) payload += entry.type.bytes();
     use.padding = states.bytes(Space::state) + states.bytes(Space::state_window) - payload +
-                  executor.padding_at_peak();
+                  executor.live().padding_at_peak();
     use.fragmentation = allocated - load - use.padding;
     return use;
   }

@@ -29,9 +29,7 @@ Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
       communicator_(communicator),
       pool_(pool),
       work_(program.graph.nodes.size()),
-      uses_(program.storage.buffers.size()),
-      live_(program.storage.buffers.size()),
-      carried_(program.storage.buffers.size()) {
+      live_(program, [this](const Operand& operand) { return bind(operand).data; }) {
 #ifdef NDEBUG
   poison = false;
 #else
@@ -48,22 +46,10 @@ Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
       bound.plan =
           node.op->prepare({types.inputs, types.outputs, node.attributes}, program.backend);
     }
-    if (step.workspace.present) {
-      bound.workspace = bind(step.workspace).data;
-      bound.workspace_bytes = step.workspace.type.bytes();
-    }
-    const auto touch = [&](ValueId id) {
-      if (id != kNoValue) bound.touched.push_back(program.storage.places[index(id)].buffer);
-    };
-    for (const ValueId id : node.inputs) touch(id);
-    if (node.op->view == nullptr) {
-      for (const ValueId id : node.outputs) touch(id);
-    }
     bound.values = node.inputs;
     bound.values.insert(bound.values.end(), node.outputs.begin(), node.outputs.end());
     bound_.push_back(std::move(bound));
   }
-  find_carried();
   for (const auto& [buffer, offset] : program.placed) {
     if (buffer.last <= buffer.first || buffer.last > static_cast<int>(bound_.size())) continue;
     const bool carried = buffer.first < program.body_first && buffer.last >= program.body_last;
@@ -72,26 +58,7 @@ Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
   }
 }
 
-/// What the prologue makes for later is read by every micro-batch.
-void Executor::find_carried() {
-  std::vector<bool> made(carried_.size());
-  for (int i = 0; i < static_cast<int>(bound_.size()); ++i) {
-    for (const int buffer : bound_[index(i)].touched) {
-      if (i < program_.body_first) {
-        made[index(buffer)] = true;
-      } else if (made[index(buffer)]) {
-        carried_[index(buffer)] = true;
-      }
-    }
-  }
-}
-
-Executor::~Executor() { release_all(); }
-
-void Executor::allocate_apart(MemoryResource* resource) {
-  release_all();
-  apart_ = resource;
-}
+Executor::~Executor() = default;
 
 TensorView Executor::bind(const Operand& operand) const {
   if (!operand.present) return {};
@@ -140,27 +107,18 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
   context.pool = &pool_;
   times_ = {};
   flops_ = 0;
-  release_all();
-  in_use_ = peak_ = at_peak_ = {};
-  peak_load_ = padding_ = padding_at_peak_ = 0;
   const int end = static_cast<int>(program_.steps.size());
-  count_uses(0, end);
+  live_.begin_run();
   run_section(0, program_.body_first, context);
   const int held = program_.micro_batches;
   for (context.micro_batch = 0; context.micro_batch < context.micro_batches;
        context.micro_batch += held) {
-    if (context.micro_batch > 0) count_uses(program_.body_first, end);
-    for (const ValueId id : program_.graph.inputs) {
-      if (program_.graph[id].input == InputKind::data)
-        begin_use(program_.storage.places[index(id)].buffer);
-    }
+    live_.begin_body(context.micro_batch > 0);
     for (int k = 0; k < held; ++k) load(context.micro_batch + k);
     run_section(program_.body_first, program_.body_last, context);
   }
   context.micro_batch = context.micro_batches - 1;
-  for (std::size_t b = 0; b < carried_.size(); ++b) {
-    if (carried_[b]) end_use(static_cast<int>(b));  // the hold of count_uses
-  }
+  live_.end_last_body();
   run_section(program_.body_last, end, context);
   return times_;
 }
@@ -186,14 +144,14 @@ void Executor::execute(int i, RunContext context) {
   const Node& node = program_.graph.nodes[index(step.node)];
   Bound& bound = bound_[index(i)];
   context.micro_batch += node.micro_batch;
-  begin_use(bound);
-  if (apart_ != nullptr) bind_apart(bound);
+  live_.begin(i);
+  if (live_.apart()) bind_apart(bound);
   const KernelArguments arguments{
       context,
       node.attributes,
       bound.inputs,
       bound.outputs,
-      bound.workspace,
+      live_.workspace(i),
       bound.plan.get(),
       node.unit < 0 ? std::string_view() : program_.graph.units[index(node.unit)]};
   if (step.kind == Instruction::Kind::wait) {
@@ -210,7 +168,8 @@ void Executor::execute(int i, RunContext context) {
   }
   if (on_event && step.kind == Instruction::Kind::wait)
     on_event({step.kind, step.node, context.micro_batch});
-  end_use(i, bound);
+  if (on_load) on_load(i, live_.in_use());
+  live_.end(i);
   if (!poison) return;
   const std::int64_t next = context.micro_batch - node.micro_batch + program_.micro_batches;
   for (const Dying& dying : bound.dying) {
@@ -219,89 +178,12 @@ void Executor::execute(int i, RunContext context) {
   }
 }
 
-void Executor::count_uses(int first, int last) {
-  for (int i = first; i < last; ++i) {
-    for (const int buffer : bound_[index(i)].touched) uses_[index(buffer)] = 0;
-  }
-  for (int i = first; i < last; ++i) {
-    for (const int buffer : bound_[index(i)].touched) {
-      ++uses_[index(buffer)];
-      // What an earlier micro-batch left for the update.
-      if (live_[index(buffer)] && !carried_[index(buffer)]) release(buffer);
-    }
-  }
-  for (std::size_t b = 0; b < carried_.size(); ++b) {
-    if (carried_[b]) ++uses_[b];  // held until the last micro-batch is done
-  }
-  for (const auto& [name, id] : program_.graph.outputs) {
-    ++uses_[index(program_.storage.places[index(id)].buffer)];
-  }
-}
-
-void Executor::begin_use(int buffer) {
-  const StorageBuffer& info = program_.storage.buffers[index(buffer)];
-  const bool state = info.kind == InputKind::state || info.kind == InputKind::parameter;
-  if (live_[index(buffer)] || state) return;
-  live_[index(buffer)] = true;
-  in_use_[static_cast<std::size_t>(info.category)] += info.bytes;
-  padding_ += align_up(info.bytes) - info.bytes;
-  if (apart_ == nullptr) return;
-  apart_data_.resize(program_.storage.buffers.size());
-  apart_data_[index(buffer)] = apart_->allocate(info.bytes, info.category);
-}
-
-void Executor::begin_use(Bound& bound) {
-  for (const int buffer : bound.touched) begin_use(buffer);
-  if (apart_ != nullptr && bound.workspace_bytes > 0) {
-    void* scratch = apart_->allocate(bound.workspace_bytes, Category::workspace);
-    bound.workspace = static_cast<std::byte*>(scratch);
-  }
-  in_use_[static_cast<std::size_t>(Category::workspace)] += bound.workspace_bytes;
-  std::int64_t load = 0;
-  for (std::size_t c = 0; c < kCategories; ++c) {
-    peak_[c] = std::max(peak_[c], in_use_[c]);
-    load += in_use_[c];
-  }
-  if (load <= peak_load_) return;
-  peak_load_ = load;
-  at_peak_ = in_use_;
-  padding_at_peak_ = padding_ + align_up(bound.workspace_bytes) - bound.workspace_bytes;
-}
-
-void Executor::end_use(int i, const Bound& bound) {
-  if (on_load) on_load(i, in_use_);
-  in_use_[static_cast<std::size_t>(Category::workspace)] -= bound.workspace_bytes;
-  if (apart_ != nullptr && bound.workspace_bytes > 0) {
-    apart_->deallocate(bound.workspace, bound.workspace_bytes, Category::workspace);
-  }
-  for (const int buffer : bound.touched) end_use(buffer);
-}
-
-void Executor::end_use(int buffer) {
-  if (--uses_[index(buffer)] == 0 && live_[index(buffer)]) release(buffer);
-}
-
-void Executor::release(int buffer) {
-  const StorageBuffer& info = program_.storage.buffers[index(buffer)];
-  live_[index(buffer)] = false;
-  in_use_[static_cast<std::size_t>(info.category)] -= info.bytes;
-  padding_ -= align_up(info.bytes) - info.bytes;
-  if (apart_ != nullptr) apart_->deallocate(apart_data_[index(buffer)], info.bytes, info.category);
-}
-
-void Executor::release_all() {
-  for (std::size_t b = 0; b < live_.size(); ++b) {
-    if (live_[b]) release(static_cast<int>(b));
-  }
-}
-
 TensorView Executor::apart_view(ValueId id, TensorView view) const {
-  if (id == kNoValue || apart_ == nullptr) return view;
+  if (id == kNoValue || !live_.apart()) return view;
   const Place& place = program_.storage.places[index(id)];
   const InputKind kind = program_.storage.buffers[index(place.buffer)].kind;
   if (kind == InputKind::state || kind == InputKind::parameter) return view;
-  view.data = static_cast<std::byte*>(apart_data_[index(place.buffer)]) + place.offset +
-              communicator_.rank() * place.rank_stride;
+  view.data = live_.data(place.buffer) + place.offset + communicator_.rank() * place.rank_stride;
   return view;
 }
 

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <functional>
 
-#include "graph/program.hpp"
+#include "graph/live_buffers.hpp"
 
 namespace ashlar {
 
@@ -50,23 +50,15 @@ class Executor {
   /// nothing is in flight, and the state is undefined.
   RunTimes run(const RunContext& context, const std::function<void(std::int64_t)>& load);
 
-  /// Bytes in use per category as the run went, counted by references at run time: a buffer is in
-  /// use from the first instruction that touches it until all its uses have happened. Knows neither
-  /// lifetimes nor offsets.
-  const PerCategory<std::int64_t>& peak_transients() const { return peak_; }
-  const PerCategory<std::int64_t>& transients_at_peak() const { return at_peak_; }
-  std::int64_t peak_load() const { return peak_load_; }
-  /// Bytes that alignment adds to the buffers in use at the peak.
-  std::int64_t padding_at_peak() const { return padding_at_peak_; }
+  /// What is in use as a run goes, and its peaks.
+  LiveBuffers& live() { return live_; }
+  const LiveBuffers& live() const { return live_; }
   /// Floating-point operations of the kernels that the last run called, by their rows' cost.
   double flops() const { return flops_; }
-  /// Called after each instruction with the bytes then in use per category.
+  /// Called after each instruction, before what it used last is released.
   std::function<void(int step, const PerCategory<std::int64_t>& in_use)> on_load;
   /// Called as instructions are issued.
   std::function<void(const ExecutorEvent&)> on_event;
-  /// Allocates every transient and workspace apart, at its first use, and frees it after its last:
-  /// the measurement that plans are checked against. Null (the default) uses the arenas.
-  void allocate_apart(MemoryResource* resource);
   /// Fill transients with NaN patterns at their planned end (default in debug builds).
   bool poison;
 
@@ -79,26 +71,15 @@ class Executor {
   struct Bound {
     std::vector<TensorView> inputs, outputs;
     std::vector<ValueId> values;       // of the inputs, then the outputs
-    std::vector<int> touched;          // storage buffers, once per operand
     std::shared_ptr<const void> plan;  // OpDef::prepare's
-    std::byte* workspace = nullptr;
-    std::int64_t workspace_bytes = 0;
     std::vector<Dying> dying;
   };
 
   RunTimes run_all(RunContext context, const std::function<void(std::int64_t)>& load);
   void settle(const char* reason) noexcept;
   TensorView bind(const Operand& operand) const;
-  void find_carried();
   void run_section(int first, int last, const RunContext& context);
   void execute(int i, RunContext context);
-  void count_uses(int first, int last);
-  void begin_use(int buffer);
-  void begin_use(Bound& bound);
-  void end_use(int i, const Bound& bound);
-  void end_use(int buffer);
-  void release(int buffer);
-  void release_all();
   TensorView apart_view(ValueId id, TensorView view) const;
   void bind_apart(Bound& bound);
 
@@ -106,18 +87,11 @@ class Executor {
   PerSpace<std::byte*> bases_;
   Communicator& communicator_;
   ThreadPool& pool_;
-  std::vector<Bound> bound_;   // by step
-  std::vector<Work> work_;     // by node
-  std::vector<int> uses_;      // by storage buffer: touches left
-  std::vector<bool> live_;     // by storage buffer
-  std::vector<bool> carried_;  // by storage buffer: made in the prologue for later
-  PerCategory<std::int64_t> in_use_{}, peak_{}, at_peak_{};
-  std::int64_t peak_load_ = 0;
-  std::int64_t padding_ = 0, padding_at_peak_ = 0;
+  std::vector<Bound> bound_;  // by step
+  std::vector<Work> work_;    // by node
+  LiveBuffers live_;
   RunTimes times_;
   double flops_ = 0;
-  MemoryResource* apart_ = nullptr;
-  std::vector<void*> apart_data_;  // by storage buffer
 };
 
 }  // namespace ashlar

@@ -178,7 +178,7 @@ TEST_CASE("program: the load that plans predict is what allocating every buffer 
       StatisticsAdaptor statistics(host_memory());
       int mismatches = 0;
       {
-        apart.executor->allocate_apart(&statistics);
+        apart.executor->live().allocate_apart(&statistics);
         apart.executor->on_load = [&](int step, const PerCategory<std::int64_t>&) {
           PerCategory<std::int64_t> predicted{};
           for (const auto& [buffer, offset] : apart.program.placed) {
@@ -189,14 +189,14 @@ TEST_CASE("program: the load that plans predict is what allocating every buffer 
         };
         CHECK(same_bits(apart.run(k), expected));
         CHECK(mismatches == 0);
-        CHECK(apart.executor->peak_load() == statistics.peak_total());
+        CHECK(apart.executor->live().peak_load() == statistics.peak_total());
         apart.executor.reset();
       }
       CHECK(statistics.live() == PerCategory<std::int64_t>{});
       CHECK(state_of(apart) == state_of(rig));
       const PeakBytes planned = planned_peak(rig.program, rig.states);
       for (std::size_t c = 0; c < kCategories; ++c) {
-        CHECK(planned.peak[c] == rig.executor->peak_transients()[c] + rig.states.by_category()[c]);
+        CHECK(planned.peak[c] == rig.executor->live().peak()[c] + rig.states.by_category()[c]);
       }
     }
   }

@@ -91,7 +91,7 @@ TEST_CASE("prologue: its values live through every micro-batch, in the arena and
 
     Rig apart;
     StatisticsAdaptor statistics(host_memory());
-    apart.executor->allocate_apart(&statistics);
+    apart.executor->live().allocate_apart(&statistics);
     int mismatches = 0;
     apart.executor->on_load = [&](int step, const PerCategory<std::int64_t>&) {
       PerCategory<std::int64_t> predicted{};
@@ -103,7 +103,7 @@ TEST_CASE("prologue: its values live through every micro-batch, in the arena and
     };
     for (int step = 0; step < 2; ++step) check_values(apart.run(k), k);
     CHECK(mismatches == 0);
-    CHECK(apart.executor->peak_load() == rig.executor->peak_load());
+    CHECK(apart.executor->live().peak_load() == rig.executor->live().peak_load());
     apart.executor.reset();
     CHECK(statistics.live() == PerCategory<std::int64_t>{});
   }

@@ -78,7 +78,7 @@ Held train(int ranks, const Case& c, std::int64_t limit = 1 << 30) {
     Executor* executor = nullptr;
     const TrainStep::Hooks hooks{{}, [&](Executor& made_apart) {
                                    executor = &made_apart;
-                                   executor->allocate_apart(&apart);
+                                   executor->live().allocate_apart(&apart);
                                  }};
     step.emplace(threads, model, config, std::vector<ForwardModel>{}, hooks);
     step->step([&](std::int64_t, const Batch&) {
