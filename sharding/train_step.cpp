@@ -8,6 +8,7 @@
 #include <cstring>
 #include <sstream>
 
+#include "ashlar/allocation_trace.hpp"
 #include "ashlar/buffer.hpp"
 #include "ashlar/error.hpp"
 #include "ops/product/machine.hpp"
@@ -132,8 +133,28 @@ struct TrainStep::Implementation {
       executors.push_back(std::make_unique<Executor>(program, bases, communicator, pool));
       executors.back()->poison = executors.back()->poison || config.poison;
     }
+    if (config.allocation_trace != nullptr) record_allocations(*config.allocation_trace);
     bind_batches();
     values = std::make_unique<FlatValues>(layout, options, states, bases, communicator);
+  }
+
+  void record_allocations(TraceWriter& trace) {
+    for (const auto& [name, entry] : states.entries()) {
+      if (entry.type.bytes() == 0) continue;
+      const std::byte* data = bases[static_cast<std::size_t>(entry.space)] + entry.offset;
+      trace.write("allocate", data, entry.type.bytes(), entry.category, 0, name);
+    }
+    executors[0]->live().on_use = [&, &graph = programs[0].graph](const BufferUse& use) {
+      if (use.bytes == 0) return;
+      std::string name = "input";
+      if (use.maker != nullptr) {
+        const int unit = use.maker->unit;
+        name = unit < 0 ? "" : graph.units[static_cast<std::size_t>(unit)] + " ";
+        name += use.maker->op->name;
+      }
+      trace.write(use.begins ? "allocate" : "free", use.data, use.bytes, use.category,
+                  use.collective ? 1 : 0, name);
+    };
   }
 
   /// Memory that the machine does not have is refused before it is touched.

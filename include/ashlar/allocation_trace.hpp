@@ -104,19 +104,41 @@ class SimulatedPages final : public PageSource {
   std::int64_t next_address_ = std::int64_t{1} << 40;
 };
 
+/// A file that read_trace reads, line by line as operations happen. From any thread.
+class TraceWriter {
+ public:
+  /// @throws InvalidArgument naming the file.
+  explicit TraceWriter(const std::filesystem::path& path);
+  TraceWriter(const TraceWriter&) = delete;
+  TraceWriter& operator=(const TraceWriter&) = delete;
+
+  /// @param action allocate, free or allocate failure
+  /// @param name without commas, or they become spaces
+  void write(std::string_view action, const void* pointer, std::int64_t bytes, Category category,
+             std::uint64_t stream, std::string_view name);
+  /// Writes all out; nothing is recorded afterwards. @throws InvalidArgument when the disk is full.
+  void close();
+
+ private:
+  std::filesystem::path path_;
+  std::mutex mutex_;
+  std::ofstream file_;
+  std::map<std::thread::id, int> threads_;
+  std::int64_t begin_;
+};
+
 /// Writes each operation to a file that read_trace reads, and passes it on.
 class TraceAdaptor final : public MemoryResource {
  public:
   /// @throws InvalidArgument naming the file.
   TraceAdaptor(MemoryResource& upstream, const std::filesystem::path& path);
-  ~TraceAdaptor() override;
   TraceAdaptor(const TraceAdaptor&) = delete;
   TraceAdaptor& operator=(const TraceAdaptor&) = delete;
 
   /// The name of what is allocated from now on, by any thread; empty for none.
   void set_name(std::string_view name);
   /// Writes all out; nothing is recorded afterwards. @throws InvalidArgument when the disk is full.
-  void close();
+  void close() { writer_.close(); }
 
  private:
   void* do_allocate(std::int64_t bytes, Category category, StreamRef stream) override;
@@ -126,13 +148,10 @@ class TraceAdaptor final : public MemoryResource {
              StreamRef stream);
 
   MemoryResource& upstream_;
-  std::filesystem::path path_;
+  TraceWriter writer_;
   std::mutex mutex_;
-  std::ofstream file_;
   std::string name_;
-  std::map<const void*, int> streams_;
-  std::map<std::thread::id, int> threads_;
-  std::int64_t begin_;
+  std::map<const void*, std::uint64_t> streams_;
 };
 
 /// Synthetic traces, the same for the same arguments.

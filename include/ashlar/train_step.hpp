@@ -15,6 +15,8 @@
 
 namespace ashlar {
 
+class TraceWriter;
+
 /// When gradients travel: after each micro-batch, or once after the last. automatic: each at stages
 /// 2 and 3, else last.
 enum class ReduceWhen : std::uint8_t { automatic, each, last };
@@ -50,6 +52,9 @@ struct TrainConfig {
   bool poison = false;  // fill dead transients with NaN patterns (always on in debug builds)
   /// Of all that peers do not read (that comes from the communicator's window); outlives the step.
   MemoryResource* memory = &host_memory();
+  /// Records every state once, and each buffer of each step as it comes into use and goes, at its
+  /// planned address: stream 1 for what collectives write, else 0. Outlives the step; null: off.
+  TraceWriter* allocation_trace = nullptr;
 };
 
 /// Data inputs by name, this rank's: the loader writes them.

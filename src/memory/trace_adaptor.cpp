@@ -15,33 +15,28 @@ std::int64_t microseconds() {
       .count();
 }
 
-template <typename Key>
-int number_of(std::map<Key, int>& numbers, const Key& key) {
-  return numbers.emplace(key, static_cast<int>(numbers.size())).first->second;
-}
-
 }  // namespace
 
-TraceAdaptor::TraceAdaptor(MemoryResource& upstream, const std::filesystem::path& path)
-    : upstream_(upstream),
-      path_(path),
-      file_(path),
-      streams_{{nullptr, 0}},
-      begin_(microseconds()) {
+TraceWriter::TraceWriter(const std::filesystem::path& path)
+    : path_(path), file_(path), begin_(microseconds()) {
   file_ << "Thread,Time,Action,Pointer,Size,Stream,Category,Name\n" << std::flush;
   if (!file_) throw InvalidArgument(fmt::format("{}: cannot be written", path.string()));
 }
 
-TraceAdaptor::~TraceAdaptor() = default;
-
-void TraceAdaptor::set_name(std::string_view name) {
+void TraceWriter::write(std::string_view action, const void* pointer, std::int64_t bytes,
+                        Category category, std::uint64_t stream, std::string_view name) {
   const std::scoped_lock lock(mutex_);
-  name_ = name;
-  for (char& c : name_)
-    if (c == ',' || c == '\n' || c == '\r') c = ' ';
+  if (!file_.is_open()) return;
+  std::string plain(name);
+  std::ranges::replace_if(
+      plain, [](char c) { return c == ',' || c == '\n' || c == '\r'; }, ' ');
+  const int thread =
+      threads_.emplace(std::this_thread::get_id(), static_cast<int>(threads_.size())).first->second;
+  file_ << fmt::format("{},{},{},{},{},{},{},{}\n", thread, microseconds() - begin_, action,
+                       fmt::ptr(pointer), bytes, stream, name_of(category), plain);
 }
 
-void TraceAdaptor::close() {
+void TraceWriter::close() {
   const std::scoped_lock lock(mutex_);
   if (!file_.is_open()) return;
   file_.close();
@@ -50,12 +45,18 @@ void TraceAdaptor::close() {
         fmt::format("{}: the trace could not be written out (disk full?)", path_.string()));
 }
 
+TraceAdaptor::TraceAdaptor(MemoryResource& upstream, const std::filesystem::path& path)
+    : upstream_(upstream), writer_(path), streams_{{nullptr, 0}} {}
+
+void TraceAdaptor::set_name(std::string_view name) {
+  const std::scoped_lock lock(mutex_);
+  name_ = name;
+}
+
 void TraceAdaptor::write(std::string_view action, const void* pointer, std::int64_t bytes,
                          Category category, StreamRef stream) {
-  if (!file_.is_open()) return;
-  file_ << fmt::format("{},{},{},{},{},{},{},{}\n", number_of(threads_, std::this_thread::get_id()),
-                       microseconds() - begin_, action, fmt::ptr(pointer), bytes,
-                       number_of(streams_, stream.id()), name_of(category), name_);
+  const auto number = streams_.emplace(stream.id(), streams_.size()).first->second;
+  writer_.write(action, pointer, bytes, category, number, name_);
 }
 
 void* TraceAdaptor::do_allocate(std::int64_t bytes, Category category, StreamRef stream) {
