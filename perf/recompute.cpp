@@ -1,12 +1,13 @@
-// What a memory budget costs: the choices that the compiler has for one rank of a GPT at ZeRO stage
-// 3, planned, not run. Prints one JSON object. Flags: --model NAME (gpt2), --batch B (4), --seq T
-// (1024), --ranks N (2). `seconds` is the search for all choices; operations are shares of a step's
-// without recomputation, activations are shares of the peak without it.
+// What a memory budget costs: the choices that the compiler has for one rank at ZeRO stage 3,
+// planned, not run, for a GPT and for a Llama of about its size. Prints one JSON object. Flags:
+// --model NAME or config.json (gpt2), --batch B (4), --seq T (1024), --ranks N (2). `seconds` is
+// the search for all choices; operations are shares of a step's without recomputation, activations
+// are shares of the peak without it.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "ashlar/nn/gpt.hpp"
+#include "ashlar/nn/language_model.hpp"
 #include "graph/cost.hpp"
 #include "graph/recompute_search.hpp"
 #include "hardware.hpp"
@@ -28,12 +29,25 @@ struct Planner {
   }
 };
 
-ordered_json measure(const ashlar::GptConfig& config, const ashlar::GptTrace& how, int ranks) {
+/// GPT-2 124M's size, in Llama's way: grouped queries, gated MLP, no biases.
+ashlar::LlamaConfig llama_124m() {
+  return {.name = "llama-124m",
+          .layers = 12,
+          .heads = 12,
+          .kv_heads = 4,
+          .head_size = 64,
+          .width = 768,
+          .inner = 2048,
+          .positions = 1024,
+          .vocabulary = 50257,
+          .tied = true};
+}
+
+ordered_json measure(const ashlar::LossModel& model, int ranks) {
   ashlar::TrainConfig train;
   train.zero.stage = 3;
   const ashlar::ShardOptions options = shard_options(train);
-  const ashlar::Graph joint = trace_training(
-      [&](ashlar::Tracer& tracer) { return gpt_loss(tracer, config, how); }, options);
+  const ashlar::Graph joint = trace_training(model, options);
   const Planner plan{ashlar::FlatLayout(joint.parameters, joint.units, ranks), options};
   const auto start = std::chrono::steady_clock::now();
   const auto choices = recompute_choices(
@@ -65,22 +79,22 @@ ordered_json measure(const ashlar::GptConfig& config, const ashlar::GptTrace& ho
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string model = "gpt2";
-  ashlar::GptTrace how{
+  std::string name = "gpt2";
+  ashlar::ModelTrace how{
       .batch = 4, .sequence = 1024, .dtype = ashlar::DType::f32, .dropout = 0, .frozen = {}};
   int ranks = 2;
   CLI::App app("What a memory budget costs.", "perf_recompute");
-  app.add_option("--model", model);
+  app.add_option("--model", name);
   app.add_option("--batch", how.batch);
   app.add_option("--seq", how.sequence);
   app.add_option("--ranks", ranks);
   CLI11_PARSE(app, argc, argv);
-  const ordered_json result{{"benchmark", "recompute"},
-                            {"hardware", hardware()},
-                            {"model", model},
-                            {"batch", how.batch},
-                            {"seq", how.sequence},
-                            {"ranks", ranks},
-                            {"result", measure(ashlar::gpt_config(model), how, ranks)}};
+  ordered_json models = ordered_json::object();
+  for (const ashlar::LanguageModel& model :
+       {ashlar::language_model(name), ashlar::LanguageModel(llama_124m())})
+    models[model.name()] = measure([&](ashlar::Tracer& t) { return model.loss(t, how); }, ranks);
+  const ordered_json result{{"benchmark", "recompute"}, {"hardware", hardware()},
+                            {"batch", how.batch},       {"seq", how.sequence},
+                            {"ranks", ranks},           {"models", std::move(models)}};
   std::puts(result.dump(2).c_str());
 }

@@ -1,4 +1,4 @@
-// Names and files of GPT-2 folders.
+// Names and files of GPT-2 and Llama folders.
 #include "ashlar/pretrained.hpp"
 
 #include <fmt/format.h>
@@ -25,15 +25,19 @@ using nlohmann::json;
 
 constexpr std::string_view kPrefix = "transformer.";
 constexpr std::string_view kHead = "lm_head.weight";
-constexpr std::string_view kTokenTable = "wte.weight";
+constexpr std::string_view kTokenTables[] = {"wte.weight", "model.embed_tokens.weight"};
 constexpr std::int64_t kBlock = 1 << 18;
 
-bool is_mask(std::string_view name) {
-  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+/// What older files carry besides weights: attention masks, rotary frequencies.
+bool is_constant(std::string_view name) {
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
+         name.ends_with(".rotary_emb.inv_freq");
 }
 
+/// Only GPT-2's names come without their beginning.
 std::string exported_name(std::string_view name) {
-  return name == kHead ? std::string(name) : std::string(kPrefix) + std::string(name);
+  const bool whole = name == kHead || name.starts_with("model.");
+  return whole ? std::string(name) : std::string(kPrefix) + std::string(name);
 }
 
 /// Appends f32 values to the writer in its type.
@@ -139,7 +143,7 @@ void PretrainedWeights::Implementation::require_match(std::span<const Parameter>
                       to_string(parameter.shape)));
   }
   for (const auto& [name, place] : tensors) {
-    if (known.contains(name) || is_mask(name)) continue;
+    if (known.contains(name) || is_constant(name)) continue;
     if (name != kHead)
       throw InvalidArgument(
           fmt::format("{}: tensor '{}' is unknown to the model; is config.json of these weights?",
@@ -149,9 +153,10 @@ void PretrainedWeights::Implementation::require_match(std::span<const Parameter>
 }
 
 void PretrainedWeights::Implementation::require_tied_head() {
-  const auto table = tensors.find(kTokenTable);
-  const auto head = tensors.find(kHead);
+  auto table = tensors.find(kTokenTables[0]);
+  if (table == tensors.end()) table = tensors.find(kTokenTables[1]);
   if (table == tensors.end()) return;
+  const auto head = tensors.find(kHead);
   bool equal = table->second.entry->shape == head->second.entry->shape;
   const std::int64_t count = head->second.entry->shape.elements();
   std::vector<float> a(static_cast<std::size_t>(std::min(kBlock, count)));

@@ -38,7 +38,7 @@ void add_flags(CLI::App& app, Options& o, Raw& raw) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("--model", o.model,
                  "tiny | small | gpt2 | gpt2-medium | gpt2-large | gpt2-xl, or a config.json");
-  app.add_option("--init", o.init, "folder of Hugging Face GPT-2 safetensors to start from");
+  app.add_option("--init", o.init, "folder of Hugging Face safetensors to start from");
   app.add_option("--export", o.export_to, "folder to write config.json and model.safetensors to");
   app.add_option("--text", o.text, "files or folders, a token per byte")->expected(1, -1);
   app.add_option("--tokens", o.tokens, "uint16 token files of llm.c or nanoGPT")->expected(1, -1);

@@ -91,8 +91,7 @@ void add_traffic(Table& table, const TrafficFormula& formula) {
 
 }  // namespace
 
-ZeroCase zero_case(const Options& options, const ashlar::GptConfig& model,
-                   const ashlar::FlatLayout& layout) {
+ZeroCase zero_case(const Options& options, bool tied, const ashlar::FlatLayout& layout) {
   ZeroCase zero;
   zero.trainable = layout.elements(true);
   zero.frozen = layout.elements() - zero.trainable;
@@ -112,7 +111,7 @@ ZeroCase zero_case(const Options& options, const ashlar::GptConfig& model,
     if (parameter.trainable) reached = std::min(reached, parameter.unit);
   for (const ashlar::Flat& flat : layout.flats()) {
     const bool embedding = flat.unit == 0;
-    const bool once = embedding ? !model.tied : flat.unit == head || flat.unit < reached;
+    const bool once = embedding ? !tied : flat.unit == head || flat.unit < reached;
     if (once) zero.padded_once += flat.padded;
   }
   return zero;

@@ -6,7 +6,6 @@
 #include <span>
 #include <string>
 
-#include "ashlar/nn/gpt.hpp"
 #include "ashlar/sharding.hpp"
 #include "train_gpt/metrics.hpp"
 #include "train_gpt/options.hpp"
@@ -32,8 +31,8 @@ struct ZeroCase {
   std::int64_t padded_once = 0;
 };
 
-ZeroCase zero_case(const Options& options, const ashlar::GptConfig& model,
-                   const ashlar::FlatLayout& layout);
+/// @param tied the head uses the token embedding.
+ZeroCase zero_case(const Options& options, bool tied, const ashlar::FlatLayout& layout);
 
 /// Bytes per rank with AdamW (Rajbhandari et al., "ZeRO", SC 2020, section 5, with 12 bytes of fp32
 /// master and moments per bf16 parameter and 8 of moments per fp32 one): S is divided by N from

@@ -52,16 +52,17 @@ void require_same_flags(ashlar::Communicator& world, const Options& options) {
   }
 }
 
-ashlar::GptTrace gpt_trace(const Options& options, std::int64_t batch, double dropout) {
+ashlar::ModelTrace model_trace(const Options& options, std::int64_t batch, double dropout) {
   const auto dtype = options.precision == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
   return {batch, options.seq, dtype, dropout, options.freeze};
 }
 
-ashlar::GptConfig model_config(const Options& options) {
+ashlar::LanguageModel model_of(const Options& options) {
   constexpr std::int64_t kGpt2Vocabulary = 50257;
-  ashlar::GptConfig model = ashlar::gpt_config(options.model);
   const bool of_bytes = options.model == "tiny" || options.model == "small";
-  if (of_bytes && !options.tokens.empty()) model.vocabulary = kGpt2Vocabulary;
+  if (!of_bytes || options.tokens.empty()) return ashlar::language_model(options.model);
+  ashlar::GptConfig model = ashlar::gpt_config(options.model);
+  model.vocabulary = kGpt2Vocabulary;
   return model;
 }
 
@@ -118,14 +119,14 @@ Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_
 }
 
 void Trainer::open_data() {
-  model_ = model_config(options_);
+  model_ = model_of(options_);
   const ashlar::Holdout holdout{options_.validation, static_cast<std::uint64_t>(options_.seed)};
   if (!options_.text.empty()) {
-    corpus_ = ashlar::open_text(options_.text, holdout, model_.vocabulary);
+    corpus_ = ashlar::open_text(options_.text, holdout, model_.vocabulary());
   } else if (!options_.tokens.empty()) {
-    corpus_ = ashlar::open_tokens(options_.tokens, model_.vocabulary, holdout);
+    corpus_ = ashlar::open_tokens(options_.tokens, model_.vocabulary(), holdout);
   } else {
-    corpus_.train = ashlar::synthetic_tokens(kSyntheticTokens, model_.vocabulary,
+    corpus_.train = ashlar::synthetic_tokens(kSyntheticTokens, model_.vocabulary(),
                                              static_cast<std::uint64_t>(options_.seed));
   }
   sampler_.emplace(*corpus_.train, options_.seq + 1, static_cast<std::uint64_t>(options_.seed));
@@ -160,7 +161,7 @@ void Trainer::require_writable() const {
 
 void Trainer::build() {
   const auto loss = [&](ashlar::Tracer& t) {
-    return gpt_loss(t, model_, gpt_trace(options_, options_.batch, options_.dropout));
+    return model_.loss(t, model_trace(options_, options_.batch, options_.dropout));
   };
   std::vector<ashlar::ForwardModel> forwards;
   const auto add = [&](ashlar::ForwardModel forward) {
@@ -169,20 +170,24 @@ void Trainer::build() {
   };
   if (corpus_.validation)
     evaluate_ = add([&](ashlar::Tracer& t) {
-      t.output("loss", gpt_loss(t, model_, gpt_trace(options_, options_.batch, 0)));
+      t.output("loss", model_.loss(t, model_trace(options_, options_.batch, 0)));
     });
   if (samples_)
     next_token_ =
-        add([&](ashlar::Tracer& t) { gpt_next_token(t, model_, gpt_trace(options_, 1, 0)); });
+        add([&](ashlar::Tracer& t) { model_.next_token(t, model_trace(options_, 1, 0)); });
   train_.emplace(world_, loss, train_config(options_), forwards);
+  require_frozen();
+}
+
+void Trainer::require_frozen() const {
+  const auto parameters = train_->layout().parameters();
   for (const std::string& pattern : options_.freeze)
-    if (std::ranges::none_of(train_->layout().parameters(), [&](const ashlar::Parameter& p) {
+    if (std::ranges::none_of(parameters, [&](const ashlar::Parameter& p) {
           return ashlar::matches_pattern(p.name, pattern);
         }))
-      throw ashlar::InvalidArgument(
-          fmt::format("--freeze {}: no parameter is named so; names are like "
-                      "h.0.attn.c_attn.weight, wte.weight and ln_f.bias",
-                      pattern));
+      throw ashlar::InvalidArgument(fmt::format(
+          "--freeze {}: no parameter is named so; names are like {}, {} and {}", pattern,
+          parameters.front().name, parameters[parameters.size() / 2].name, parameters.back().name));
 }
 
 void Trainer::start_weights() {

@@ -8,7 +8,7 @@
 #include <random>
 
 #include "ashlar/data.hpp"
-#include "ashlar/nn/gpt.hpp"
+#include "ashlar/nn/language_model.hpp"
 #include "ashlar/train_step.hpp"
 #include "train_gpt/hardware.hpp"
 #include "train_gpt/metrics.hpp"
@@ -26,9 +26,9 @@ void require_same_flags(ashlar::Communicator& world, const Options& options);
 
 /// What the flags say about the step.
 ashlar::TrainConfig train_config(const Options& options);
-ashlar::GptTrace gpt_trace(const Options& options, std::int64_t batch, double dropout);
+ashlar::ModelTrace model_trace(const Options& options, std::int64_t batch, double dropout);
 /// Models of bytes (tiny, small) have GPT-2's vocabulary with --tokens.
-ashlar::GptConfig model_config(const Options& options);
+ashlar::LanguageModel model_of(const Options& options);
 
 class Trainer {
  public:
@@ -41,6 +41,8 @@ class Trainer {
   /// What is written at the end is known to have a place at the start.
   void require_writable() const;
   void build();
+  /// Each pattern of --freeze must mean something.
+  void require_frozen() const;
   void start_weights();
   /// Where no step is left.
   void tell_nothing_to_do() const;
@@ -70,7 +72,7 @@ class Trainer {
   ashlar::Communicator& world_;
   Options options_;
   int ranks_in_process_;
-  ashlar::GptConfig model_;
+  ashlar::LanguageModel model_ = ashlar::GptConfig{};  // open_data reads the right one
   ashlar::Corpus corpus_;
   std::optional<ashlar::Sampler> sampler_;
   std::vector<std::int64_t> validation_starts_;

@@ -45,7 +45,7 @@ void Trainer::finish() {
     const bool bf16 = options_.precision == "bf16";
     ashlar::export_pretrained(world_, options_.export_to, *train_,
                               bf16 ? ashlar::DType::bf16 : ashlar::DType::f32,
-                              ashlar::to_config_json(model_, bf16 ? "bfloat16" : "float32"));
+                              model_.config_json(bf16 ? "bfloat16" : "float32"));
   }
   if (stop_) validation_loss_.reset();  // of an earlier step
   const bool no_step_left = corpus_.validation && !validation_loss_ && !stop_;
@@ -60,14 +60,14 @@ void Trainer::finish() {
     if (!options_.quiet) print_report(reports, text);
     if (options_.plot.empty()) return;
     write_plot(options_.plot,
-               to_svg(curves_, fmt::format("{} on {} ranks, ZeRO stage {}", model_.name,
+               to_svg(curves_, fmt::format("{} on {} ranks, ZeRO stage {}", model_.name(),
                                            world_.size(), options_.stage)));
     if (!options_.quiet) fmt::print("curves: {}\n", options_.plot.string());
   });
 }
 
 void Trainer::print_report(const std::vector<RankReport>& reports, const std::string& text) const {
-  fmt::print("{}", report_table(zero_case(options_, model_, train_->layout()), reports));
+  fmt::print("{}", report_table(zero_case(options_, model_.tied(), train_->layout()), reports));
   if (validation_loss_) fmt::print("validation loss {:.4f} nats/token\n", *validation_loss_);
   if (!text.empty()) fmt::print("sample:\n{}\n", text);
   std::fflush(stdout);
@@ -90,7 +90,7 @@ std::string Trainer::sample() {
     std::rotate(window.begin(), window.begin() + 1, window.end());
     window.back() = generated.back();
   }
-  if (model_.vocabulary == 256 && options_.tokens.empty())
+  if (model_.vocabulary() == 256 && options_.tokens.empty())
     return {generated.begin(), generated.end()};
   return fmt::format("{}", fmt::join(generated, " "));
 }

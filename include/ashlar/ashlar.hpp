@@ -12,6 +12,8 @@
 #include "ashlar/memory_plan.hpp"         // IWYU pragma: export
 #include "ashlar/memory_resource.hpp"     // IWYU pragma: export
 #include "ashlar/nn/gpt.hpp"              // IWYU pragma: export
+#include "ashlar/nn/language_model.hpp"   // IWYU pragma: export
+#include "ashlar/nn/llama.hpp"            // IWYU pragma: export
 #include "ashlar/ops.hpp"                 // IWYU pragma: export
 #include "ashlar/optimizer.hpp"           // IWYU pragma: export
 #include "ashlar/pretrained.hpp"          // IWYU pragma: export

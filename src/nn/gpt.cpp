@@ -2,11 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
-
-#include "ashlar/error.hpp"
 #include "ashlar/ops.hpp"
+#include "nn/decoder.hpp"
 
 namespace ashlar {
 namespace {
@@ -17,19 +14,13 @@ struct Stream {
   Value sum, branch;
 };
 
-class Gpt {
+class Gpt : public Decoder {
  public:
-  Gpt(Tracer& tracer, const GptConfig& config, const GptTrace& how)
-      : t_(tracer), c_(config), how_(how) {
-    if (how.sequence < 1 || how.sequence > config.positions) {
-      throw InvalidArgument(
-          fmt::format("model '{}' has {} positions; a sequence of {} does not fit (--seq)",
-                      config.name, config.positions, how.sequence));
-    }
-  }
+  Gpt(Tracer& tracer, const GptConfig& config, const ModelTrace& how)
+      : Decoder(tracer, how, config.name, config.positions), c_(config) {}
 
-  /// (B, T) tokens -> (B, T, C), normalised.
-  Value hidden(Value tokens) {
+ private:
+  Value hidden(Value tokens) override {
     Stream x = embed(tokens);
     for (std::int64_t layer = 0; layer < c_.layers; ++layer)
       x = block(x, fmt::format("h.{}", layer));
@@ -37,32 +28,29 @@ class Gpt {
     return add_norm(x, "ln_f").second;
   }
 
-  Value head_weight() {
-    return c_.tied ? token_table() : weight("lm_head.weight", {c_.vocabulary, c_.width}, 0.02);
+  Value head_weight() override {
+    return c_.tied ? token_table() : weight("lm_head.weight", {c_.vocabulary, c_.width});
   }
 
- private:
   Stream embed(Value tokens) {
     const auto unit = t_.unit("embedding");
     const Value x =
-        embedding(tokens, token_table(), weight("wpe.weight", {c_.positions, c_.width}, 0.02));
+        embedding(tokens, token_table(), weight("wpe.weight", {c_.positions, c_.width}));
     return {dropout(x, how_.dropout), {}};
   }
 
   Stream block(Stream x, const std::string& name) {
     const auto unit = t_.unit(name);
-    const double residual = 0.02 / std::sqrt(2.0 * static_cast<double>(c_.layers));
+    const double residual = residual_deviation(c_.layers);
     const auto [sum, normal] = add_norm(x, name + ".ln_1");
-    const Value qkv =
-        linear(normal, weight(name + ".attn.c_attn.weight", {c_.width, 3 * c_.width}, 0.02),
-               vector(name + ".attn.c_attn.bias", 3 * c_.width));
+    const Value qkv = linear(normal, weight(name + ".attn.c_attn.weight", {c_.width, 3 * c_.width}),
+                             vector(name + ".attn.c_attn.bias", 3 * c_.width));
     const Value mixed = linear(causal_attention(qkv, static_cast<int>(c_.heads)),
                                weight(name + ".attn.c_proj.weight", {c_.width, c_.width}, residual),
                                vector(name + ".attn.c_proj.bias", c_.width));
     const auto [middle, again] = add_norm({sum, dropout(mixed, how_.dropout)}, name + ".ln_2");
-    const Value up =
-        linear_gelu(again, weight(name + ".mlp.c_fc.weight", {c_.width, c_.inner}, 0.02),
-                    vector(name + ".mlp.c_fc.bias", c_.inner));
+    const Value up = linear_gelu(again, weight(name + ".mlp.c_fc.weight", {c_.width, c_.inner}),
+                                 vector(name + ".mlp.c_fc.bias", c_.inner));
     const Value down =
         linear(up, weight(name + ".mlp.c_proj.weight", {c_.inner, c_.width}, residual),
                vector(name + ".mlp.c_proj.bias", c_.width));
@@ -80,75 +68,26 @@ class Gpt {
   /// Declared in the embedding's unit wherever it is used.
   Value token_table() {
     const auto unit = t_.unit("embedding");
-    return weight("wte.weight", {c_.vocabulary, c_.width}, 0.02);
+    return weight("wte.weight", {c_.vocabulary, c_.width});
   }
 
-  Value weight(const std::string& name, const Shape& shape, double deviation) {
-    return declare(name, shape, {Initializer::Kind::normal, deviation});
-  }
-  Value vector(const std::string& name, std::int64_t size, double value = 0) {
-    return declare(name, {size}, {Initializer::Kind::constant, value});
-  }
-  Value declare(const std::string& name, const Shape& shape, Initializer initializer) {
-    const bool frozen =
-        std::any_of(how_.frozen.begin(), how_.frozen.end(),
-                    [&](const std::string& pattern) { return matches_pattern(name, pattern); });
-    return t_.parameter({name, shape, how_.dtype, 0, !frozen, shape.rank() >= 2, initializer});
-  }
-
-  Tracer& t_;
   const GptConfig& c_;
-  const GptTrace& how_;
 };
 
 }  // namespace
 
+std::unique_ptr<Decoder> decoder(Tracer& tracer, const GptConfig& config, const ModelTrace& how) {
+  return std::make_unique<Gpt>(tracer, config, how);
+}
+
 Value gpt_loss(Tracer& tracer, const GptConfig& config, const GptTrace& how) {
-  Gpt gpt(tracer, config, how);
-  const Value tokens = tracer.input("tokens", DType::i32, {how.batch, how.sequence});
-  const Value targets = tracer.input("targets", DType::i32, {how.batch, how.sequence});
-  const Value x = gpt.hidden(tokens);
-  const auto unit = tracer.unit("head");
-  return linear_cross_entropy(x, gpt.head_weight(), targets);
+  return Gpt(tracer, config, how).loss();
 }
-
 void gpt_logits(Tracer& tracer, const GptConfig& config, const GptTrace& how) {
-  Gpt gpt(tracer, config, how);
-  const Value x = gpt.hidden(tracer.input("tokens", DType::i32, {how.batch, how.sequence}));
-  const auto unit = tracer.unit("head");
-  tracer.output("logits", matmul(x, gpt.head_weight(), {.transpose_b = true, .dtype = DType::f32}));
+  Gpt(tracer, config, how).logits();
 }
-
 void gpt_next_token(Tracer& tracer, const GptConfig& config, const GptTrace& how) {
-  Gpt gpt(tracer, config, how);
-  const Value x = gpt.hidden(tracer.input("tokens", DType::i32, {how.batch, how.sequence}));
-  const auto unit = tracer.unit("head");
-  const Value last =
-      reshape(slice(x, 1, how.sequence - 1, how.sequence), {how.batch, config.width});
-  tracer.output("logits",
-                matmul(last, gpt.head_weight(), {.transpose_b = true, .dtype = DType::f32}));
-}
-
-bool matches_pattern(std::string_view name, std::string_view pattern) {
-  const std::size_t star = pattern.find('*');
-  if (star == std::string_view::npos) return name.find(pattern) != std::string_view::npos;
-  // Whole-name match, one run of characters per star, by backtracking to the last star.
-  std::size_t n = 0, p = 0, last_star = std::string_view::npos, resume = 0;
-  while (n < name.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      last_star = p++;
-      resume = n;
-    } else if (p < pattern.size() && pattern[p] == name[n]) {
-      ++p;
-      ++n;
-    } else if (last_star != std::string_view::npos) {
-      p = last_star + 1;
-      n = ++resume;
-    } else {
-      return false;
-    }
-  }
-  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+  Gpt(tracer, config, how).next_token();
 }
 
 }  // namespace ashlar

@@ -1,12 +1,10 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "ashlar/error.hpp"
 #include "ashlar/nn/gpt.hpp"
+#include "nn/config_file.hpp"
 
 namespace ashlar {
 namespace {
@@ -29,98 +27,40 @@ constexpr std::array<Preset, 6> kPresets{{{"tiny", 4, 4, 128, 256, 256},
 constexpr std::array<std::string_view, 6> kNames{"tiny",        "small",      "gpt2",
                                                  "gpt2-medium", "gpt2-large", "gpt2-xl"};
 
-constexpr std::int64_t kMaxLayers = 10'000;
-constexpr double kMaxParameters = 1e14;
+double number(std::int64_t extent) { return static_cast<double>(extent); }
 
-std::int64_t size_at(const Json& json, const char* key, const std::string& path) {
-  const auto found = json.find(key);
-  if (found == json.end())
-    throw InvalidArgument(
-        fmt::format("{}: '{}' is missing; a GPT-2 config.json has it", path, key));
-  if (!found->is_number_integer() || found->get<std::int64_t>() < 1 ||
-      found->get<std::int64_t>() > (1LL << 31)) {
-    throw InvalidArgument(fmt::format("{}: '{}' is {}; it must be a whole number from 1 to {}",
-                                      path, key, found->dump(), 1LL << 31));
-  }
-  return found->get<std::int64_t>();
-}
-
-void require(const Json& json, const char* key, std::initializer_list<const char*> accepted,
-             const std::string& path) {
-  const auto found = json.find(key);
-  if (found == json.end()) return;
-  for (const char* value : accepted) {
-    if (*found == value) return;
-  }
-  throw InvalidArgument(fmt::format("{}: '{}' is {}; supported: {}", path, key, found->dump(),
-                                    fmt::join(accepted, ", ")));
-}
-
-void require_flag(const Json& json, const char* key, bool supported, const std::string& path) {
-  const auto found = json.find(key);
-  if (found == json.end() || *found == supported) return;
-  throw InvalidArgument(
-      fmt::format("{}: '{}' is {}; only {} is supported", path, key, found->dump(), supported));
-}
-
-bool flag_at(const Json& json, const char* key, bool otherwise, const std::string& path) {
-  const auto found = json.find(key);
-  if (found == json.end()) return otherwise;
-  if (!found->is_boolean())
-    throw InvalidArgument(
-        fmt::format("{}: '{}' is {}; it must be true or false", path, key, found->dump()));
-  return found->get<bool>();
-}
-
-/// Sizes that no machine holds are a slip of the pen; a trace of them would take for ever.
-void require_plausible(const GptConfig& c, const std::string& path) {
-  if (c.layers > kMaxLayers)
-    throw InvalidArgument(
-        fmt::format("{}: 'n_layer' is {}; at most {} are supported", path, c.layers, kMaxLayers));
-  const auto number = [](std::int64_t extent) { return static_cast<double>(extent); };
+void require_plausible(const GptConfig& c, const ConfigFile& file) {
   const double block =
       4 * number(c.width) * number(c.width) + 2 * number(c.width) * number(c.inner);
   const double tables = (number(c.positions) + 2 * number(c.vocabulary)) * number(c.width);
-  if (number(c.layers) * block + tables > kMaxParameters)
-    throw InvalidArgument(fmt::format(
-        "{}: 'n_layer' {}, 'n_embd' {}, 'n_inner' {}, 'n_positions' {} and 'vocab_size' {} make "
-        "more than {:.0e} parameters; correct the one that is wrong",
-        path, c.layers, c.width, c.inner, c.positions, c.vocabulary, kMaxParameters));
+  file.require_plausible("n_layer", c.layers, number(c.layers) * block + tables,
+                         {{"n_embd", c.width},
+                          {"n_inner", c.inner},
+                          {"n_positions", c.positions},
+                          {"vocab_size", c.vocabulary}});
 }
 
 GptConfig read(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) throw InvalidArgument(fmt::format("{}: cannot be read", path));
-  const Json json = Json::parse(file, nullptr, false);
-  if (!json.is_object()) throw InvalidArgument(fmt::format("{}: not a JSON object", path));
-  require(json, "model_type", {"gpt2"}, path);
-  require(json, "activation_function", {"gelu_new", "gelu_pytorch_tanh"}, path);
-  require_flag(json, "scale_attn_weights", true, path);
-  require_flag(json, "scale_attn_by_inverse_layer_idx", false, path);
-  require_flag(json, "add_cross_attention", false, path);
+  const ConfigFile file(path, "GPT-2");
+  file.require("model_type", {"gpt2"});
+  file.require("activation_function", {"gelu_new", "gelu_pytorch_tanh"});
+  file.require_flag("scale_attn_weights", true);
+  file.require_flag("scale_attn_by_inverse_layer_idx", false);
+  file.require_flag("add_cross_attention", false);
   GptConfig config;
   config.name = path;
-  config.layers = size_at(json, "n_layer", path);
-  config.heads = size_at(json, "n_head", path);
-  config.width = size_at(json, "n_embd", path);
-  config.positions = size_at(json, json.contains("n_positions") ? "n_positions" : "n_ctx", path);
-  config.vocabulary = size_at(json, "vocab_size", path);
-  config.inner = json.contains("n_inner") && !json["n_inner"].is_null()
-                     ? size_at(json, "n_inner", path)
-                     : 4 * config.width;
-  config.tied = flag_at(json, "tie_word_embeddings", true, path);
-  if (const auto epsilon = json.find("layer_norm_epsilon"); epsilon != json.end()) {
-    if (!epsilon->is_number() || epsilon->get<double>() <= 0) {
-      throw InvalidArgument(
-          fmt::format("{}: 'layer_norm_epsilon' is {}; it must be above 0", path, epsilon->dump()));
-    }
-    config.epsilon = epsilon->get<double>();
-  }
-  if (config.width % config.heads != 0) {
-    throw InvalidArgument(fmt::format("{}: 'n_embd' {} is not a multiple of 'n_head' {}", path,
-                                      config.width, config.heads));
-  }
-  require_plausible(config, path);
+  config.layers = file.size("n_layer");
+  config.heads = file.size("n_head");
+  config.width = file.size("n_embd");
+  config.positions = file.size(file.has("n_positions") ? "n_positions" : "n_ctx");
+  config.vocabulary = file.size("vocab_size");
+  config.inner = file.size("n_inner", 4 * config.width);
+  config.tied = file.flag("tie_word_embeddings", true);
+  config.epsilon = file.positive("layer_norm_epsilon", config.epsilon);
+  if (config.width % config.heads != 0)
+    file.refuse(
+        fmt::format("'n_embd' {} is not a multiple of 'n_head' {}", config.width, config.heads));
+  require_plausible(config, file);
   return config;
 }
 
@@ -142,7 +82,7 @@ GptConfig gpt_config(const std::string& name) {
               1e-5};
     }
   }
-  if (name.ends_with(".json") || std::filesystem::exists(name)) return read(name);
+  if (is_config_path(name)) return read(name);
   throw InvalidArgument(fmt::format("unknown model '{}'; known: {}, or the path of a config.json",
                                     name, fmt::join(kNames, ", ")));
 }

@@ -36,6 +36,15 @@ void flip_byte(const std::string& path, std::int64_t at) {
   file.put(byte);
 }
 
+/// `good` with one key changed (or, by a discarded value, without it) names file and key.
+void check_changed(const Desk& desk, Json good, const char* key, const Json& value,
+                   const std::string& named) {
+  good[key] = value;
+  if (value.is_discarded()) good.erase(key);
+  desk.folder.write("bad.json", good.dump());
+  check_refused(desk.base() + "--steps 1 --model " + desk.path("bad.json"), "bad.json", named);
+}
+
 }  // namespace
 
 TEST_CASE("bad input: flags") {
@@ -78,10 +87,7 @@ TEST_CASE("bad input: a config.json that lies") {
   const Desk desk;
   const Json good = Json::parse(std::ifstream(desk.path("config.json")));
   const auto check = [&](const char* key, const Json& value, const std::string& named) {
-    Json bad = good;
-    bad[key] = value;
-    desk.folder.write("bad.json", bad.dump());
-    check_refused(desk.base() + "--steps 1 --model " + desk.path("bad.json"), "bad.json", named);
+    check_changed(desk, good, key, value, named);
   };
   check("n_head", 3, "n_head");
   check("n_layer", -1, "n_layer");
@@ -92,7 +98,7 @@ TEST_CASE("bad input: a config.json that lies") {
   check("n_positions", 1'000'000'000'000'000, "'n_positions' is 1000000000000000");
   check("n_positions", 1e15, "from 1 to 2147483648");
   check("vocab_size", 1.5, "vocab_size");
-  check("model_type", "llama", "model_type");
+  check("model_type", "bert", "supported: gpt2, llama");
   check("activation_function", "relu", "activation_function");
   check("tie_word_embeddings", "yes", "tie_word_embeddings");
   desk.folder.write("bad.json", "{");
@@ -102,6 +108,40 @@ TEST_CASE("bad input: a config.json that lies") {
   check_refused(desk.base() + "--model " + desk.path("none.json"), "none.json", "no such file");
   const std::string tied = std::string(ASHLAR_TEST_DIR) + "/oracle/data/gpt2_tied";
   check_refused(desk.base() + "--steps 0 --init " + tied, "wpe.weight", "config.json");
+}
+
+TEST_CASE("bad input: a Llama config.json that lies or wants what is not there") {
+  const Desk desk;
+  const std::string folder = std::string(ASHLAR_TEST_DIR) + "/oracle/data/llama_untied";
+  Json good = Json::parse(std::ifstream(folder + "/config.json"));
+  good["vocab_size"] = 256;
+  const Json none(Json::value_t::discarded);
+  const auto check = [&](const char* key, const Json& value, const std::string& named) {
+    check_changed(desk, good, key, value, named);
+  };
+  for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers",
+                          "num_attention_heads", "max_position_embeddings", "vocab_size"}) {
+    check(key, none, fmt::format("'{}' is missing; a Llama", key));
+    check(key, 0, fmt::format("'{}' is 0", key));
+  }
+  check("num_key_value_heads", 3, "'num_key_value_heads' 3");
+  check("head_dim", 7, "'head_dim' 7 is odd");
+  check("num_hidden_layers", 1 << 20, "'num_hidden_layers'");
+  check("intermediate_size", 1 << 30, "'intermediate_size'");
+  check("rms_norm_eps", 0, "'rms_norm_eps' is 0");
+  check("hidden_act", "gelu", "'hidden_act' is \"gelu\"");
+  check("attention_bias", true, "'attention_bias' is true");
+  check("mlp_bias", true, "'mlp_bias' is true");
+  check("tie_word_embeddings", "no", "'tie_word_embeddings'");
+  check("rope_scaling", Json{{"type", "linear"}, {"factor", 2.0}}, "'rope_scaling.type'");
+  check("rope_scaling", 2, "'rope_scaling' is 2");
+  check("rope_parameters", Json{{"rope_type", "llama3"}}, "'rope_parameters.rope_type'");
+  check("rope_parameters", Json{{"rope_theta", -1}}, "'rope_parameters.rope_theta' is -1");
+  check("architectures", {"LlamaForSequenceClassification"}, "'architectures'");
+  check_refused(desk.base() + "--steps 0 --init " + folder, "wpe.weight", "config.json");
+  desk.folder.write("good.json", good.dump());
+  check_refused(desk.base() + "--freeze h.0. --model " + desk.path("good.json"), "--freeze h.0.",
+                "model.layers.");
 }
 
 TEST_CASE("bad input: checkpoints that are corrupt, truncated, foreign or of another run") {

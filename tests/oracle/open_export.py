@@ -3,18 +3,18 @@
 
     python tests/oracle/open_export.py EXPORTED [ORIGINAL]
 
-Prints one line and exits 0 when GPT2LMHeadModel.from_pretrained loads every weight of EXPORTED (none missing, none
+Prints one line and exits 0 when AutoModelForCausalLM.from_pretrained loads every weight of EXPORTED (none missing, none
 left over) and, with ORIGINAL, when all weights have the same bits and the same tokens give the same logits; exits 1 and
 says what differs otherwise.
 """
 import sys
 
 import torch
-from transformers import GPT2LMHeadModel
+from transformers import AutoModelForCausalLM
 
 
 def load(folder):
-    model, info = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
+    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
             sys.exit(f"{folder}: {kind}: {sorted(info[kind])}")
@@ -35,7 +35,7 @@ def main():
         for name, tensor in ours.items():
             if tensor.dtype != theirs[name].dtype or not torch.equal(bits(tensor), bits(theirs[name])):
                 sys.exit(f"{name} differs")
-        tokens = torch.arange(model.config.n_positions)[None] % model.config.vocab_size
+        tokens = torch.arange(model.config.max_position_embeddings)[None] % model.config.vocab_size
         with torch.no_grad():
             if not torch.equal(model(tokens).logits, original(tokens).logits):
                 sys.exit("the logits differ")

@@ -1,24 +1,18 @@
 // Against PyTorch: gradients and five AdamW steps of a two-layer GPT, logits of transformers'
-// GPT-2. The numbers and the scripts that made them are in tests/oracle.
+// GPT-2 and Llama. The numbers and the scripts that made them are in tests/oracle.
+#include "train/oracle.hpp"
+
 #include <doctest/doctest.h>
 
-#include <cmath>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "ashlar/communicator.hpp"
-#include "ashlar/nn/gpt.hpp"
+#include "ashlar/nn/language_model.hpp"
 #include "ashlar/pretrained.hpp"
-#include "ashlar/train_step.hpp"
-#include "graph/evaluate.hpp"
-#include "sharding/safetensors.hpp"
-#include "sharding/train_step_parts.hpp"
 
 namespace ashlar {
 namespace {
-
-const std::filesystem::path kData = std::filesystem::path(ASHLAR_TEST_DIR) / "oracle" / "data";
 
 struct Oracle {
   SafetensorsFile tensors{kData / "gpt_steps.safetensors"};
@@ -27,9 +21,7 @@ struct Oracle {
   std::int64_t batch = 3;
 
   std::vector<float> read(const std::string& name, std::int64_t elements) {
-    std::vector<float> values(static_cast<std::size_t>(elements));
-    tensors.read(name, 0, {values.data(), DType::f32, {elements}});
-    return values;
+    return read_floats(tensors, name, elements);
   }
   std::vector<std::int32_t> integers(const std::string& name) {
     std::vector<std::int32_t> values(static_cast<std::size_t>(batch * config.positions));
@@ -37,18 +29,6 @@ struct Oracle {
     return values;
   }
 };
-
-double norm(std::span<const float> x) {
-  double sum = 0;
-  for (const float v : x) sum += static_cast<double>(v) * v;
-  return std::sqrt(sum);
-}
-
-double distance(std::span<const float> a, std::span<const float> b) {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) sum += std::pow(static_cast<double>(a[i]) - b[i], 2);
-  return std::sqrt(sum);
-}
 
 /// Softmax does not see the keys' bias: its gradient is rounding, which AdamW turns into steps of
 /// any sign.
@@ -58,49 +38,21 @@ void forget_key_bias(const std::string& name, std::vector<float>& values) {
   std::fill(values.begin() + third, values.begin() + 2 * third, 0.0F);
 }
 
-/// Gradients of the oracle's model in one type, by evaluating the differentiated graph.
-std::map<std::string, std::vector<float>> gradients(Oracle& oracle, DType dtype, float& loss) {
-  ShardOptions options;
-  options.precision = {dtype, dtype};
+ParameterValues gradients_of(Oracle& oracle, DType dtype, float& loss) {
   const GptTrace how{oracle.batch, oracle.config.positions, dtype, 0, {}};
-  const Graph graph =
-      trace_training([&](Tracer& t) { return gpt_loss(t, oracle.config, how); }, options);
-  std::vector<Buffer> memory;
-  std::map<std::string, TensorView> inputs;
-  for (const ValueId id : graph.inputs) {
-    const ValueInfo& value = graph[id];
-    memory.emplace_back(host_memory(), value.type.bytes(), Category::input);
-    const TensorView view(memory.back().data(), value.type.dtype, value.type.shape);
-    const TensorView flat(view.data, view.dtype, {view.elements()});
-    if (value.input == InputKind::parameter) {
-      oracle.tensors.read("initial." + value.name, 0, flat);
-    } else if (value.name == kLossCotangent) {
-      *view.as<float>() = 1;
-    } else {
-      oracle.tensors.read(value.name, 0, flat);
-    }
-    inputs.emplace(value.name, view);
-  }
-  const Tensors outputs = evaluate(graph, inputs, {});
-  loss = *outputs.at("loss").second.as<float>();
-  std::map<std::string, std::vector<float>> result;
-  for (const Parameter& parameter : graph.parameters) {
-    const TensorView view = outputs.at(gradient_name(parameter.name)).second;
-    auto& values = result[parameter.name];
-    for (std::int64_t i = 0; i < view.elements(); ++i) {
-      values.push_back(dtype == DType::f32 ? view.as<float>()[i]
-                                           : static_cast<float>(view.as<bf16>()[i]));
-    }
-  }
-  return result;
+  return gradients([&](Tracer& t) { return gpt_loss(t, oracle.config, how); }, dtype, loss,
+                   [&](const ValueInfo& value, TensorView to) {
+                     const bool weight = value.input == InputKind::parameter;
+                     oracle.tensors.read((weight ? "initial." : "") + value.name, 0, to);
+                   });
 }
 
 constexpr std::pair<int, int> kWorlds[] = {{1, 0}, {1, 3}, {3, 0}, {3, 1}, {3, 2}, {3, 3}};
 
 /// Trains the oracle's steps, holds losses and norms to its own, and returns the parameters (of
 /// bf16: the masters) on rank 0.
-std::map<std::string, std::vector<float>> five_steps(Communicator& world, Oracle& oracle, int stage,
-                                                     DType dtype, bool clipped, double tolerance) {
+ParameterValues five_steps(Communicator& world, Oracle& oracle, int stage, DType dtype,
+                           bool clipped, double tolerance) {
   TrainConfig config;
   config.zero.stage = stage;
   config.zero.bucket_bytes = 1 << 14;
@@ -130,15 +82,7 @@ std::map<std::string, std::vector<float>> five_steps(Communicator& world, Oracle
     CHECK(result.grad_norm ==
           doctest::Approx(expected.at("grad_norm").get<double>()).epsilon(tolerance));
   }
-  std::map<std::string, std::vector<float>> parameters;
-  for (int p = 0; p < static_cast<int>(train.layout().parameters().size()); ++p) {
-    const Parameter& parameter = train.layout().parameters()[static_cast<std::size_t>(p)];
-    const std::int64_t elements = parameter.shape.elements();
-    std::vector<float> values(static_cast<std::size_t>(elements));
-    train.read_parameter(p, {values.data(), DType::f32, {elements}});
-    if (world.rank() == 0) parameters.emplace(parameter.name, values);
-  }
-  return parameters;
+  return read_parameters(world, train);
 }
 
 }  // namespace
@@ -146,7 +90,7 @@ std::map<std::string, std::vector<float>> five_steps(Communicator& world, Oracle
 TEST_CASE("oracle: gradients of a two-layer GPT are PyTorch's to 1e-5 in fp32") {
   Oracle oracle;
   float loss = 0;
-  const auto ours = gradients(oracle, DType::f32, loss);
+  const auto ours = gradients_of(oracle, DType::f32, loss);
   CHECK(loss == doctest::Approx(oracle.numbers.at("loss").get<double>()).epsilon(1e-6));
   for (auto [name, values] : ours) {
     auto expected = oracle.read("gradient." + name, static_cast<std::int64_t>(values.size()));
@@ -160,7 +104,7 @@ TEST_CASE("oracle: gradients of a two-layer GPT are PyTorch's to 1e-5 in fp32") 
 TEST_CASE("oracle: bf16 gradients are within 1e-2 in norm") {
   Oracle oracle;
   float loss = 0;
-  const auto ours = gradients(oracle, DType::bf16, loss);
+  const auto ours = gradients_of(oracle, DType::bf16, loss);
   CHECK(loss == doctest::Approx(oracle.numbers.at("loss_of_bf16").get<double>()).epsilon(1e-3));
   double error = 0, size = 0;
   for (const auto& [name, values] : ours) {
@@ -224,15 +168,17 @@ TEST_CASE(
 }
 
 TEST_CASE("oracle: logits after --init are transformers' to 1e-4") {
-  for (const char* folder : {"gpt2_tied", "gpt2_untied", "gpt2_sharded"}) {
+  for (const char* folder :
+       {"gpt2_tied", "gpt2_untied", "gpt2_sharded", "llama_tied", "llama_untied"}) {
+    CAPTURE(folder);
     for (const int ranks : {1, 3}) {
       launch_threads(ranks, [&](Communicator& world) {
-        const GptConfig model = gpt_config((kData / folder / "config.json").string());
-        const GptTrace how{2, 12, DType::f32, 0, {}};
+        const LanguageModel model = language_model((kData / folder / "config.json").string());
+        const ModelTrace how{2, 12, DType::f32, 0, {}};
         TrainConfig config;
-        TrainStep train(world, [&](Tracer& t) { return gpt_loss(t, model, how); }, config,
-                        {[&](Tracer& t) { gpt_logits(t, model, how); },
-                         [&](Tracer& t) { gpt_next_token(t, model, how); }});
+        TrainStep train(world, [&](Tracer& t) { return model.loss(t, how); }, config,
+                        {[&](Tracer& t) { model.logits(t, how); },
+                         [&](Tracer& t) { model.next_token(t, how); }});
         PretrainedWeights weights(kData / folder);
         weights.require_match(train.layout().parameters());
         train.load_parameters([&](const Parameter& parameter, std::int64_t first, TensorView part) {
@@ -252,7 +198,7 @@ TEST_CASE("oracle: logits after --init are transformers' to 1e-4") {
         for (std::size_t i = 0; i < expected.size(); ++i) {
           CHECK(std::abs(all[i] - expected[i]) <= 1e-4);
         }
-        const auto vocabulary = static_cast<std::size_t>(model.vocabulary);
+        const auto vocabulary = static_cast<std::size_t>(model.vocabulary());
         for (std::size_t b = 0; b < 2; ++b) {
           for (std::size_t v = 0; v < vocabulary; ++v) {
             const float logit = last.at("logits").as<float>()[b * vocabulary + v];

@@ -32,7 +32,7 @@ void check(const Model& how, Options options) {
   options.clip = 1;
   ashlar::launch_threads(options.ranks, [&](ashlar::Communicator& world) {
     ashlar::TrainStep train(
-        world, [&](ashlar::Tracer& t) { return gpt_loss(t, model, gpt_trace(options, 1, 0)); },
+        world, [&](ashlar::Tracer& t) { return gpt_loss(t, model, model_trace(options, 1, 0)); },
         train_config(options));
     const ashlar::SentBytes before = world.sent_bytes();
     train.step([](std::int64_t, const ashlar::Batch& batch) {
@@ -43,7 +43,7 @@ void check(const Model& how, Options options) {
     CAPTURE(how.tied);
     CAPTURE(how.freeze.size());
     CAPTURE(agreement_entries(options));
-    const TrafficFormula formula = traffic_formula(zero_case(options, model, train.layout()));
+    const TrafficFormula formula = traffic_formula(zero_case(options, model.tied, train.layout()));
     const auto sent = [&](ashlar::Traffic kind) {
       const auto k = static_cast<std::size_t>(kind);
       return after[k] - before[k];

@@ -26,7 +26,7 @@ Options small_run(const TemporaryFolder& folder) {
 
 ashlar::TrainStep make_step(ashlar::Communicator& world, const Options& options) {
   const ashlar::GptConfig model = ashlar::gpt_config(options.model);
-  return {world, [&](ashlar::Tracer& t) { return gpt_loss(t, model, gpt_trace(options, 1, 0)); },
+  return {world, [&](ashlar::Tracer& t) { return gpt_loss(t, model, model_trace(options, 1, 0)); },
           train_config(options)};
 }
 
@@ -46,15 +46,15 @@ std::vector<std::string> told(int ranks, const Body& body) {
 
 TEST_CASE("trainer: models of bytes have GPT-2's vocabulary with --tokens") {
   Options options;
-  CHECK(model_config(options).vocabulary == 256);
+  CHECK(model_of(options).vocabulary() == 256);
   options.tokens = {"a.bin"};
   for (const char* model : {"tiny", "small", "gpt2"}) {
     options.model = model;
-    CHECK(model_config(options).vocabulary == 50257);
+    CHECK(model_of(options).vocabulary() == 50257);
   }
   const TemporaryFolder folder;
   options.model = small_run(folder).model;
-  CHECK(model_config(options).vocabulary == 256);
+  CHECK(model_of(options).vocabulary() == 256);
 }
 
 TEST_CASE("trainer: weights that one rank cannot read are refused by all ranks alike") {

@@ -6,9 +6,9 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "ashlar/graph.hpp"
+#include "ashlar/nn/model_trace.hpp"
 
 namespace ashlar {
 
@@ -35,15 +35,7 @@ GptConfig gpt_config(const std::string& name_or_path);
 /// The config.json that GPT2LMHeadModel reads.
 std::string to_config_json(const GptConfig& config, std::string_view torch_dtype);
 
-/// How a GPT is traced.
-struct GptTrace {
-  std::int64_t batch = 1;
-  std::int64_t sequence = 256;
-  DType dtype = DType::f32;
-  double dropout = 0;  // on the embedding and on both residual branches
-  std::vector<std::string>
-      frozen;  // parameters whose name contains one of these (or matches with * wildcards)
-};
+using GptTrace = ModelTrace;
 
 /// Inputs "tokens" and "targets", i32 (B, T); @return the mean cross-entropy, f32 scalar.
 /// Parameters carry Hugging Face's names ("h.0.attn.c_attn.weight"), weights are (in, out). Units:
@@ -55,9 +47,5 @@ void gpt_logits(Tracer& tracer, const GptConfig& config, const GptTrace& how);
 
 /// Input "tokens"; output "logits" (B, V) of the last position.
 void gpt_next_token(Tracer& tracer, const GptConfig& config, const GptTrace& how);
-
-/// True when `name` contains `pattern`, or matches it as a whole where it has a '*' (any run of
-/// characters).
-bool matches_pattern(std::string_view name, std::string_view pattern);
 
 }  // namespace ashlar
