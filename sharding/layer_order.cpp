@@ -1,24 +1,13 @@
 #include "sharding/layer_order.hpp"
 
 #include "ashlar/ops.hpp"
+#include "graph/unit_run.hpp"
 #include "sharding/shard_pass.hpp"
 
 namespace ashlar {
 namespace {
 
 std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-/// The end of the run of nodes of one unit that begins at `first`; nodes of no unit belong to the
-/// run that they stand in.
-std::size_t end_of_run(const std::vector<Node>& nodes, std::size_t first) {
-  int unit = -1;
-  for (std::size_t n = first; n < nodes.size(); ++n) {
-    if (nodes[n].unit < 0) continue;
-    if (unit >= 0 && nodes[n].unit != unit) return n;
-    unit = nodes[n].unit;
-  }
-  return nodes.size();
-}
 
 class LayerOrder {
  public:
@@ -35,12 +24,11 @@ class LayerOrder {
 
   Graph run() {
     for (const ValueId id : from_.inputs) copy_input(id);
-    const std::vector<Node>& nodes = from_.nodes;
-    for (std::size_t first = 0; first < nodes.size();) {
-      const std::size_t last = end_of_run(nodes, first);
+    for (int first = 0; first < static_cast<int>(from_.nodes.size());) {
+      const int last = end_of_unit_run(from_, first);
       for (std::size_t k = 0; k < mapped_.size(); ++k) {
         out_.set_micro_batch(static_cast<int>(k));
-        for (std::size_t n = first; n < last; ++n) copy(nodes[n], k);
+        for (int n = first; n < last; ++n) copy(from_.nodes[index(n)], k);
       }
       first = last;
     }

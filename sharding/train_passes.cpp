@@ -4,6 +4,7 @@
 #include "ashlar/autodiff.hpp"
 #include "ashlar/error.hpp"
 #include "graph/recompute_search.hpp"
+#include "graph/reorder.hpp"
 #include "ops/product/linear_cross_entropy.hpp"
 #include "sharding/layer_order.hpp"
 #include "sharding/train_step_parts.hpp"
@@ -76,9 +77,11 @@ ShardOptions shard_options(const TrainConfig& config) {
   return options;
 }
 
-Graph shard_step(const Graph& joint, const FlatLayout& layout, const ShardOptions& options) {
-  if (!options.layer_order) return shard(joint, layout, options);
-  return shard(in_layer_order(joint, options.micro_batches), layout, options);
+Graph shard_step(const Graph& joint, const FlatLayout& layout, const ShardOptions& options,
+                 const Backend& backend) {
+  Graph ordered = reorder(joint, backend);
+  if (options.layer_order) ordered = in_layer_order(ordered, options.micro_batches);
+  return shard(ordered, layout, options);
 }
 
 Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout& layout,
@@ -86,7 +89,8 @@ Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout
                        const Backend& backend) {
   const auto planned_height = [&](const Graph& graph) {
     StateLayout states;
-    const Program program = compile(shard_step(graph, layout, options), order, backend, states);
+    const Program program =
+        compile(shard_step(graph, layout, options, backend), order, backend, states);
     return planned_peak(program, states).total;
   };
   const auto choices = recompute_choices(joint, backend, options.zero.stage == 3, planned_height);

@@ -78,7 +78,8 @@ struct TrainStep::Implementation {
     joint = config.recompute == Recompute::budget
                 ? recompute_within(joint, config.memory_budget, layout, options, order, backend)
                 : recompute(joint, config.recompute);
-    programs.push_back(compile(shard_step(joint, layout, options), order, backend, states));
+    programs.push_back(
+        compile(shard_step(joint, layout, options, backend), order, backend, states));
     ShardOptions once = options;
     once.micro_batches = 1;
     once.layer_order = false;

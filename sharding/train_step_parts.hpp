@@ -22,8 +22,9 @@ Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout
                        const ShardOptions& options, const ScheduleOptions& order,
                        const Backend& backend);
 
-/// The joint graph in the order of its micro-batches, sharded.
-Graph shard_step(const Graph& joint, const FlatLayout& layout, const ShardOptions& options);
+/// The joint graph with its nodes and micro-batches in the order that they run in, sharded.
+Graph shard_step(const Graph& joint, const FlatLayout& layout, const ShardOptions& options,
+                 const Backend& backend);
 
 /// TrainConfig's view of the shard pass, `automatic` resolved.
 ShardOptions shard_options(const TrainConfig& config);

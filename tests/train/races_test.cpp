@@ -90,7 +90,7 @@ TEST_CASE("races: none in a GPT's step in any setting; one when any single wait 
               options.zero.bucket_bytes = random() % 2 == 0 ? 1 : 4000;
               options.zero.reshard_after_forward = random() % 4 != 0;
               options.clip = random() % 2 == 0 ? 0 : 1;
-              const Graph sharded = shard_step(joint, layout, options);
+              const Graph sharded = shard_step(joint, layout, options, {});
               for (int prefetch = 0; prefetch <= 3; ++prefetch) {
                 for (const bool overlap : {true, false}) {
                   if (!overlap && prefetch > 0) continue;  // the same program
