@@ -81,6 +81,27 @@ Value rotary(Value x, int heads, RotaryOptions options = {}, Where where = Where
 Value grouped_query_attention(Value q, Value k, Value v, int heads, int kv_heads,
                               Value boundaries = {}, Where where = Where::current());
 
+// Images, channels last: batch N, height H, width W, channels C.
+struct Conv2dOptions {
+  std::int64_t stride = 1;
+  std::int64_t padding = 0;  // zeros on each of the four sides
+};
+/// x (N, H, W, Cin), weight (kh, kw, Cin, Cout), bias (Cout), which may be absent -> (N, (H + 2
+/// padding - kh) / stride + 1, ..., Cout), rounded down; sums of x[i + a, j + b] weight[a, b]
+/// (cross-correlation), in fp32 (fp64 for f64), rounded once. Deterministic for any number of
+/// threads, gradients too. A kernel of H x W is a linear layer over whole images.
+Value conv2d(Value x, Value weight, Value bias, Conv2dOptions options = {},
+             Where where = Where::current());
+/// The largest of each window of kernel x kernel pixels, per channel; stride 0: the kernel's. x (N,
+/// H, W, C) -> (N, (H - kernel) / stride + 1, ..., C), rounded down. The gradient goes to the
+/// window's first largest element, row by row. Backward keeps a byte per result (so kernel is at
+/// most 16) and not x. NaN counts as largest.
+Value max_pool2d(Value x, std::int64_t kernel, std::int64_t stride = 0,
+                 Where where = Where::current());
+/// The mean of each window, as max_pool2d.
+Value average_pool2d(Value x, std::int64_t kernel, std::int64_t stride = 0,
+                     Where where = Where::current());
+
 // Element-wise, with broadcasting of either side.
 Value add(Value a, Value b, Where where = Where::current());
 Value subtract(Value a, Value b, Where where = Where::current());
