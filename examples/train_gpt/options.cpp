@@ -81,6 +81,8 @@ void add_flags(CLI::App& app, Options& o, Raw& raw) {
   app.add_option("--resume", o.resume, "folder of a checkpoint");
   app.add_option("--sample", o.sample, "tokens of text to generate at the end");
   app.add_option("--plot", o.plot, "SVG of loss and memory");
+  app.add_option("--allocation-trace", o.allocation_trace,
+                 "CSV of rank 0's buffers as steps use them, for `ashlar replay-allocations`");
   app.add_flag("--quiet", o.quiet, "no progress, table or sample");
   for (const char* flag :
        {"--model",        "--validation", "--stage",   "--precision", "--batch",  "--seq",

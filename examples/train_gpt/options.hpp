@@ -58,6 +58,7 @@ struct Options {
   std::filesystem::path resume;
   std::int64_t sample = 0;  // tokens to generate at the end
   std::filesystem::path plot;
+  std::filesystem::path allocation_trace;
   bool quiet = false;
 };
 

@@ -59,11 +59,13 @@ nlohmann::ordered_json to_json(const Options& o) {
           {"resume", o.resume.string()},
           {"sample", o.sample},
           {"plot", o.plot.string()},
+          {"allocation-trace", o.allocation_trace.string()},
           {"quiet", o.quiet}};
 }
 
 std::vector<std::string> agreement_entries(const Options& options) {
-  constexpr std::array<std::string_view, 3> kRankZeroOnly{"metrics", "plot", "quiet"};
+  constexpr std::array<std::string_view, 4> kRankZeroOnly{"metrics", "plot", "allocation-trace",
+                                                          "quiet"};
   const nlohmann::ordered_json all = to_json(options);
   std::vector<std::string> entries{options.help.empty() ? "a run" : "--help"};
   for (const auto& [flag, value] : all.items())

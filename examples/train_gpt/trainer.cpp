@@ -106,7 +106,9 @@ Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_
   samples_ = gather<int>(world_, options_.sample > 0 && !options_.quiet, "sampling")[0] > 0;
   ashlar::collectively(world_, [&] {
     open_data();
-    if (leads()) require_writable();
+    if (!leads()) return;
+    require_writable();
+    if (!options_.allocation_trace.empty()) open_trace();
   });
   build();
   start_weights();
@@ -116,6 +118,15 @@ Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_
     if (!options_.resume.empty()) resumed_step = train_->steps();
     metrics_.emplace(options_.metrics, resumed_step);
   });
+}
+
+void Trainer::open_trace() {
+  try {
+    trace_.emplace(options_.allocation_trace);
+  } catch (const ashlar::InvalidArgument& error) {
+    throw ashlar::InvalidArgument(
+        fmt::format("--allocation-trace {}; name another place", error.what()));
+  }
 }
 
 void Trainer::open_data() {
@@ -175,7 +186,9 @@ void Trainer::build() {
   if (samples_)
     next_token_ =
         add([&](ashlar::Tracer& t) { model_.next_token(t, model_trace(options_, 1, 0)); });
-  train_.emplace(world_, loss, train_config(options_), forwards);
+  ashlar::TrainConfig config = train_config(options_);
+  config.allocation_trace = trace_ ? &*trace_ : nullptr;
+  train_.emplace(world_, loss, config, forwards);
   require_frozen();
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <random>
 
+#include "ashlar/allocation_trace.hpp"
 #include "ashlar/data.hpp"
 #include "ashlar/nn/language_model.hpp"
 #include "ashlar/train_step.hpp"
@@ -38,6 +39,7 @@ class Trainer {
 
  private:
   void open_data();
+  void open_trace();
   /// What is written at the end is known to have a place at the start.
   void require_writable() const;
   void build();
@@ -78,6 +80,7 @@ class Trainer {
   std::vector<std::int64_t> validation_starts_;
   bool samples_ = false;
   ResidentMeter resident_;
+  std::optional<ashlar::TraceWriter> trace_;
   std::optional<ashlar::TrainStep> train_;
   int evaluate_ = -1, next_token_ = -1;  // forward models of train_
   std::optional<MetricsFile> metrics_;

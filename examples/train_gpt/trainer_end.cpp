@@ -57,6 +57,7 @@ void Trainer::finish() {
     if (!leads()) return;
     write_metrics(to_line(end));
     if (trouble_) std::rethrow_exception(trouble_);
+    if (trace_) trace_->close();
     if (!options_.quiet) print_report(reports, text);
     if (options_.plot.empty()) return;
     write_plot(options_.plot,

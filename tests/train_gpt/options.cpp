@@ -1,8 +1,11 @@
 #include "train_gpt/options.hpp"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <array>
+#include <iterator>
+#include <sstream>
 
 #include "ashlar/error.hpp"
 #include "support/temporary_folder.hpp"
@@ -15,6 +18,14 @@ namespace {
 Options parse(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), "train_gpt");
   return parse_options(static_cast<int>(arguments.size()), arguments.data());
+}
+
+Options parse_words(const std::string& text) {
+  std::istringstream stream(text);
+  const std::vector<std::string> words{std::istream_iterator<std::string>(stream), {}};
+  std::vector<const char*> arguments;
+  for (const std::string& word : words) arguments.push_back(word.c_str());
+  return parse(arguments);
 }
 
 std::string refused(std::vector<const char*> arguments) {
@@ -43,45 +54,17 @@ TEST_CASE("options: defaults") {
 TEST_CASE("options: every flag reaches its field") {
   const TemporaryFolder folder;
   const std::string config = folder.write("config.json", "{}").string();
-  const Options o = parse({"--model",   config.c_str(),
-                           "--init",    "in",
-                           "--export",  "out",
-                           "--text",    "a",
-                           "b",         "--validation",
-                           "0.25",      "--validate-every",
-                           "7",         "--stage",
-                           "1",         "--precision",
-                           "bf16",      "--reduce-dtype",
-                           "fp32",      "--batch",
-                           "3",         "--seq",
-                           "17",        "--accumulate",
-                           "2",         "--reduce",
-                           "each",      "--recompute",
-                           "budget",    "--memory-budget",
-                           "1GiB",      "--steps",
-                           "9",         "--lr",
-                           "0",         "--warmup",
-                           "4",         "--schedule",
-                           "cosine",    "--weight-decay",
-                           "0.2",       "--betas",
-                           "0.8",       "0.99",
-                           "--clip",    "1.5",
-                           "--dropout", "0.1",
-                           "--freeze",  "wte",
-                           "h.0.*",     "--seed",
-                           "11",        "--ranks",
-                           "4",         "--threads",
-                           "2",         "--bucket",
-                           "1.5MiB",    "--prefetch",
-                           "3",         "--overlap",
-                           "off",       "--reshard",
-                           "off",       "--timeout",
-                           "2.5",       "--metrics",
-                           "m",         "--save",
-                           "s",         "--save-every",
-                           "5",         "--sample",
-                           "64",        "--plot",
-                           "p",         "--quiet"});
+  const Options o = parse_words(
+      fmt::format("--model {} --init in --export out --text a b --validation 0.25 "
+                  "--validate-every 7 --stage 1 --precision bf16 --reduce-dtype fp32 "
+                  "--batch 3 --seq 17 --accumulate 2 --reduce each --recompute budget "
+                  "--memory-budget 1GiB --steps 9 --lr 0 --warmup 4 --schedule cosine "
+                  "--weight-decay 0.2 --betas 0.8 0.99 --clip 1.5 --dropout 0.1 --freeze wte h.0.* "
+                  "--seed 11 --ranks 4 --threads 2 --bucket 1.5MiB --prefetch 3 "
+                  "--overlap off --reshard off --timeout 2.5 --metrics m --save s "
+                  "--save-every 5 --sample 64 --plot p --allocation-trace a --order micro-batches "
+                  "--quiet",
+                  config));
   const nlohmann::ordered_json expected{{"model", config},
                                         {"init", "in"},
                                         {"export", "out"},
@@ -97,6 +80,7 @@ TEST_CASE("options: every flag reaches its field") {
                                         {"seq", 17},
                                         {"accumulate", 2},
                                         {"reduce", "each"},
+                                        {"order", "micro-batches"},
                                         {"recompute", "budget"},
                                         {"memory-budget", 1073741824},
                                         {"steps", 9},
@@ -122,6 +106,7 @@ TEST_CASE("options: every flag reaches its field") {
                                         {"resume", ""},
                                         {"sample", 64},
                                         {"plot", "p"},
+                                        {"allocation-trace", "a"},
                                         {"quiet", true}};
   CHECK(to_json(o).dump() == expected.dump());
   CHECK(parse({"--tokens", "x.bin", "y.bin", "--resume", "r"}).tokens.size() == 2);
@@ -245,12 +230,12 @@ TEST_CASE("options: ranks must agree on all but what rank 0 alone reads") {
     return agreement_entries(parse(std::move(more)));
   };
   const auto base = entries({});
-  CHECK(entries({"--metrics", "m", "--plot", "p", "--quiet"}) == base);
+  CHECK(entries({"--metrics", "m", "--plot", "p", "--allocation-trace", "a", "--quiet"}) == base);
   CHECK(entries({"--batch", "9"}) != base);
   CHECK(entries({"--seed", "9"}) != base);
   CHECK(entries({"--lr", "0.00030000000000000003"}) != base);
   CHECK(entries({"--freeze", "a"}) != base);
-  CHECK(base.size() == to_json(Options{}).size() - 3 + 1);  // and whether it is a run at all
+  CHECK(base.size() == to_json(Options{}).size() - 4 + 1);  // and whether it is a run at all
 }
 
 TEST_CASE("options: edit distance") {
