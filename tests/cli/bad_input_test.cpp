@@ -55,7 +55,7 @@ TEST_CASE("bad input: flags") {
   check_refused(desk.base() + "--batch 0", "--batch 0", "1 or more");
   check_refused(desk.base() + "--batch two", "--batch", "two");
   check_refused(desk.base() + "--seq 33", "33", "32 positions");
-  check_refused(desk.base() + "--freeze h.7.", "--freeze h.7.", "wte.weight");
+  check_refused(desk.base() + "--freeze h.7.", "--freeze h.7.", "h.1.ln_1.weight and ln_f.bias");
   check_refused(desk.base() + "--freeze *", "nothing is trainable", "leave at least one");
   check_refused(desk.base() + "--freeze * --accumulate 2 --stage 0", "nothing is trainable", "");
   check_refused(desk.base() + "--batch 9999999999999", "--batch 9999999999999", "or less");
@@ -127,7 +127,10 @@ TEST_CASE("bad input: a Llama config.json that lies or wants what is not there")
   check("num_key_value_heads", 3, "'num_key_value_heads' 3");
   check("head_dim", 7, "'head_dim' 7 is odd");
   check("num_hidden_layers", 1 << 20, "'num_hidden_layers'");
-  check("intermediate_size", 1 << 30, "'intermediate_size'");
+  check("num_attention_heads", 1 << 30, "'num_attention_heads' 1073741824 of 'head_dim' 12");
+  Json large = good;
+  large["intermediate_size"] = 1 << 30;
+  check_changed(desk, large, "hidden_size", 1 << 20, "'intermediate_size' 1073741824");
   check("rms_norm_eps", 0, "'rms_norm_eps' is 0");
   check("hidden_act", "gelu", "'hidden_act' is \"gelu\"");
   check("attention_bias", true, "'attention_bias' is true");

@@ -9,6 +9,7 @@
 #include "ashlar/communicator.hpp"
 #include "ashlar/nn/language_model.hpp"
 #include "ashlar/pretrained.hpp"
+#include "support/temporary_folder.hpp"
 #include "train/oracle.hpp"
 
 namespace ashlar {
@@ -110,6 +111,49 @@ std::vector<std::uint32_t> losses(int ranks, int stage, const Run& run) {
 }
 
 }  // namespace
+
+TEST_CASE("llama: a config.json gives what it leaves out transformers' defaults; ours reads back") {
+  const TemporaryFolder folder;
+  const std::string sizes = R"("hidden_size": 48, "intermediate_size": 100, "num_hidden_layers": 3,
+      "num_attention_heads": 6, "max_position_embeddings": 64, "vocab_size": 99)";
+  const auto read = [&](const std::string& more) {
+    return llama_config(folder.write("config.json", "{" + sizes + more + "}"));
+  };
+  const LlamaConfig plain = read("");
+  CHECK(plain.kv_heads == 6);
+  CHECK(plain.head_size == 8);
+  CHECK(plain.epsilon == 1e-6);
+  CHECK(plain.rotary_base == 10000);
+  CHECK(!plain.tied);
+  const LlamaConfig full = read(R"(, "num_key_value_heads": 2, "head_dim": 10, "rope_theta": 7e5,
+      "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "rope_scaling": null, "mlp_bias": null)");
+  const std::string json = to_config_json(full, "float32");
+  const LlamaConfig again = llama_config(folder.write("config.json", json));
+  CHECK(again.heads == 6);
+  CHECK(again.kv_heads == 2);
+  CHECK(again.head_size == 10);
+  CHECK(again.rotary_base == 7e5);
+  CHECK(again.epsilon == 1e-5);
+  CHECK(again.tied);
+  CHECK(to_config_json(again, "float32") == json);
+  const LlamaConfig newer =
+      read(R"(, "rope_parameters": {"rope_type": "default", "rope_theta": 5}, "rope_theta": 6)");
+  CHECK(newer.rotary_base == 5);
+}
+
+TEST_CASE("llama: the family is model_type's, and GPT-2 where there is none") {
+  const TemporaryFolder folder;
+  const std::string gpt2 = R"({"n_layer": 1, "n_head": 1, "n_embd": 8, "n_positions": 8,
+      "vocab_size": 11})";
+  const auto type_of = [](const LanguageModel& model) {
+    return nlohmann::json::parse(model.config_json("float32"))["model_type"].get<std::string>();
+  };
+  CHECK(type_of(language_model(folder.write("config.json", gpt2))) == "gpt2");
+  CHECK(type_of(stored_model()) == "llama");
+  CHECK(type_of(language_model("tiny")) == "gpt2");
+  CHECK(stored_model().vocabulary() == 61);
+  CHECK(!stored_model().tied());
+}
 
 TEST_CASE("llama: gradients are PyTorch's to 1e-5 in fp32, and near in bf16") {
   PretrainedWeights weights(kFolder);
