@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "cli/desk.hpp"
 #include "support/process.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -34,6 +35,28 @@ TEST_CASE("replay-allocations: numbers as JSON, exit 0") {
   CHECK(json["ns_per_operation"] > 0);
   CHECK(json.size() == 6);
   CHECK(std::filesystem::file_size(folder.path / "t.html") > 1000);
+}
+
+TEST_CASE("replay-allocations: what train_gpt --allocation-trace writes") {
+  const cli::Desk desk;
+  const Finished trained =
+      run(desk.base() + "--ranks 2 --stage 3 --accumulate 2 --order layers --steps 2 --metrics " +
+          desk.path("m.jsonl") + " --allocation-trace " + desk.path("t.csv"));
+  CHECK(trained.code == 0);
+  CHECK(trained.err == "");
+  const Finished done = run(kReplay + desk.path("t.csv") + " --json");
+  CHECK(done.code == 0);
+  const auto json = nlohmann::json::parse(done.out);
+  CHECK(json["failures"] == 0);
+  std::int64_t counted = 0;
+  const auto last = desk.metrics("m.jsonl").at(1);
+  for (const auto& [key, bytes] : last["at_peak"].items())
+    if (key != "fragmentation" && key != "padding") counted += bytes.get<std::int64_t>();
+  CHECK(json["peak_live_bytes"] == counted);
+  const Finished refused = run(desk.base() + "--steps 1 --allocation-trace /proc/none/t.csv");
+  CHECK(refused.code == 2);
+  CHECK(refused.err ==
+        "train_gpt: --allocation-trace /proc/none/t.csv: cannot be written; name another place\n");
 }
 
 TEST_CASE("replay-allocations: an allocation that fails is named by its line, exit 1") {
