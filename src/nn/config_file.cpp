@@ -63,6 +63,19 @@ bool ConfigFile::flag(const char* key, bool otherwise) const {
   return found->get<bool>();
 }
 
+std::vector<std::int64_t> ConfigFile::tokens(const char* key, std::int64_t vocabulary) const {
+  const Json* found = find(key);
+  if (found == nullptr) return {};
+  std::vector<std::int64_t> all;
+  for (const Json& token : found->is_array() ? *found : Json::array({*found})) {
+    const bool whole = token.is_number_integer();
+    if (!whole || token.get<std::int64_t>() < 0 || token.get<std::int64_t>() >= vocabulary)
+      refuse(fmt::format("{}; the vocabulary has tokens 0 to {}", named(key), vocabulary - 1));
+    all.push_back(token.get<std::int64_t>());
+  }
+  return all;
+}
+
 void ConfigFile::require(const char* key, std::initializer_list<const char*> accepted) const {
   const Json* found = find(key);
   if (found == nullptr) return;

@@ -6,6 +6,8 @@
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace ashlar {
 
@@ -25,6 +27,8 @@ class ConfigFile {
   std::int64_t size(const char* key, std::int64_t otherwise) const;
   double positive(const char* key, double otherwise) const;
   bool flag(const char* key, bool otherwise) const;
+  /// A token, a list of tokens, or none. @param vocabulary they are below it.
+  std::vector<std::int64_t> tokens(const char* key, std::int64_t vocabulary) const;
 
   /// @throws InvalidArgument unless the key is absent or has one of these values.
   void require(const char* key, std::initializer_list<const char*> accepted) const;

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "ashlar/nn/llama.hpp"
 #include "nn/config_file.hpp"
 
@@ -56,6 +58,11 @@ void require_plausible(const LlamaConfig& c, const ConfigFile& file) {
                           {"vocab_size", c.vocabulary}});
 }
 
+Json tokens(const std::vector<std::int64_t>& all) {
+  if (all.empty()) return nullptr;
+  return all.size() == 1 ? Json(all.front()) : Json(all);
+}
+
 }  // namespace
 
 LlamaConfig llama_config(const std::string& path) {
@@ -75,6 +82,8 @@ LlamaConfig llama_config(const std::string& path) {
   config.epsilon = file.positive("rms_norm_eps", 1e-6);
   config.rotary_base =
       file.below("rope_parameters").positive("rope_theta", file.positive("rope_theta", 10000));
+  config.begin_tokens = file.tokens("bos_token_id", config.vocabulary);
+  config.end_tokens = file.tokens("eos_token_id", config.vocabulary);
   require_whole_heads(config, file);
   require_plausible(config, file);
   return config;
@@ -99,8 +108,8 @@ std::string to_config_json(const LlamaConfig& config, std::string_view torch_dty
                   {"mlp_bias", false},
                   {"attention_dropout", 0.0},
                   {"tie_word_embeddings", config.tied},
-                  {"bos_token_id", nullptr},
-                  {"eos_token_id", nullptr},
+                  {"bos_token_id", tokens(config.begin_tokens)},
+                  {"eos_token_id", tokens(config.end_tokens)},
                   {"torch_dtype", torch_dtype}};
   return json.dump(2) + "\n";
 }

@@ -131,6 +131,7 @@ TEST_CASE("bad input: a Llama config.json that lies or wants what is not there")
   Json large = good;
   large["intermediate_size"] = 1 << 30;
   check_changed(desk, large, "hidden_size", 1 << 20, "'intermediate_size' 1073741824");
+  check("eos_token_id", {3, 256}, "'eos_token_id' is [3,256]");
   check("rms_norm_eps", 0, "'rms_norm_eps' is 0");
   check("hidden_act", "gelu", "'hidden_act' is \"gelu\"");
   check("attention_bias", true, "'attention_bias' is true");

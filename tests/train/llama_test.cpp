@@ -126,7 +126,8 @@ TEST_CASE("llama: a config.json gives what it leaves out transformers' defaults;
   CHECK(plain.rotary_base == 10000);
   CHECK(!plain.tied);
   const LlamaConfig full = read(R"(, "num_key_value_heads": 2, "head_dim": 10, "rope_theta": 7e5,
-      "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "rope_scaling": null, "mlp_bias": null)");
+      "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "rope_scaling": null, "mlp_bias": null,
+      "bos_token_id": 7, "eos_token_id": [8, 98])");
   const std::string json = to_config_json(full, "float32");
   const LlamaConfig again = llama_config(folder.write("config.json", json));
   CHECK(again.heads == 6);
@@ -135,6 +136,8 @@ TEST_CASE("llama: a config.json gives what it leaves out transformers' defaults;
   CHECK(again.rotary_base == 7e5);
   CHECK(again.epsilon == 1e-5);
   CHECK(again.tied);
+  CHECK(again.begin_tokens == std::vector<std::int64_t>{7});
+  CHECK(again.end_tokens == std::vector<std::int64_t>{8, 98});
   CHECK(to_config_json(again, "float32") == json);
   const LlamaConfig newer =
       read(R"(, "rope_parameters": {"rope_type": "default", "rope_theta": 5}, "rope_theta": 6)");

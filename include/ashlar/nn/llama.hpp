@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace ashlar {
 
@@ -22,6 +23,8 @@ struct LlamaConfig {
   bool tied = false;              // tie_word_embeddings: the head uses the token embedding
   double epsilon = 1e-6;          // rms_norm_eps
   double rotary_base = 10000;     // rope_theta
+  std::vector<std::int64_t> begin_tokens = {};  // bos_token_id, carried from file to file
+  std::vector<std::int64_t> end_tokens = {};    // eos_token_id
 };
 
 /// The path of a config.json of model_type llama, with transformers' defaults for what it leaves
