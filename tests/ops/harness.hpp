@@ -24,6 +24,9 @@ struct Input {
   std::vector<double> values = {};  // these, instead of random ones
 };
 
+/// True when derivatives are taken with respect to it.
+inline bool is_wrt(const Input& input) { return !input.integer && input.differentiable; }
+
 using Doubles = std::vector<double>;
 using Outputs = std::vector<Doubles>;
 
