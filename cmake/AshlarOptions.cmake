@@ -19,6 +19,7 @@ find_package(fmt REQUIRED)
 find_package(hwy CONFIG REQUIRED)
 find_package(dnnl REQUIRED)
 find_package(nlohmann_json REQUIRED)
+find_package(ZLIB REQUIRED)  # of the image examples
 if(NOT ASHLAR_MPI STREQUAL OFF)
   find_package(MPI COMPONENTS CXX)
   if(ASHLAR_MPI STREQUAL ON AND NOT MPI_CXX_FOUND)

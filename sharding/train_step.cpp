@@ -289,7 +289,7 @@ StepResult TrainStep::step(const Loader& load) {
   return result;
 }
 
-Batch TrainStep::forward(int index, const Loader& load) {
+const Batch& TrainStep::forward(int index, const Loader& load) {
   Implementation& self = *implementation_;
   const std::size_t program = static_cast<std::size_t>(index) + 1;
   RunContext context = self.context();

@@ -117,7 +117,7 @@ class TrainStep {
   StepResult step(const Loader& load);
   /// Runs forward model `index` of the constructor. @return its outputs ("loss": mean over ranks),
   /// valid until the next run.
-  Batch forward(int index, const Loader& load);
+  const Batch& forward(int index, const Loader& load);
 
   /// Steps taken.
   std::int64_t steps() const;
