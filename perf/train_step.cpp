@@ -169,7 +169,7 @@ void measure(Communicator& world, const Options& options) {
   config.samples = options.batch;
   config.micro_batches = options.accumulate;
   config.threads = options.threads;
-  const GptTrace how{options.batch, options.seq, config.precision.parameter, 0, {}};
+  const ModelTrace how{options.batch, options.seq, config.precision.parameter, 0, {}};
   TrainStep train(
       world, [&](Tracer& t) { return gpt_loss(t, model, how); }, config);
   Products products(products_of(model, options), options.threads);

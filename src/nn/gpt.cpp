@@ -80,13 +80,13 @@ std::unique_ptr<Decoder> decoder(Tracer& tracer, const GptConfig& config, const 
   return std::make_unique<Gpt>(tracer, config, how);
 }
 
-Value gpt_loss(Tracer& tracer, const GptConfig& config, const GptTrace& how) {
+Value gpt_loss(Tracer& tracer, const GptConfig& config, const ModelTrace& how) {
   return Gpt(tracer, config, how).loss();
 }
-void gpt_logits(Tracer& tracer, const GptConfig& config, const GptTrace& how) {
+void gpt_logits(Tracer& tracer, const GptConfig& config, const ModelTrace& how) {
   Gpt(tracer, config, how).logits();
 }
-void gpt_next_token(Tracer& tracer, const GptConfig& config, const GptTrace& how) {
+void gpt_next_token(Tracer& tracer, const GptConfig& config, const ModelTrace& how) {
   Gpt(tracer, config, how).next_token();
 }
 

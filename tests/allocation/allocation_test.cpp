@@ -19,7 +19,7 @@ void check(int ranks, int stage, DType dtype, std::int64_t micro_batches) {
     config.micro_batches = micro_batches;
     config.clip = 1;
     config.samples = 2;
-    const GptTrace how{2, 64, dtype, 0.1, {}};
+    const ModelTrace how{2, 64, dtype, 0.1, {}};
     TrainStep train(
         world, [&](Tracer& t) { return gpt_loss(t, model, how); }, config);
     const Loader load = [](std::int64_t, const Batch& batch) {

@@ -106,7 +106,8 @@ TEST_CASE("recompute search: on small graphs within 2 % of the best subset, what
 TEST_CASE("recompute search: work rises as the planned height falls, as counted on the graph") {
   const GptConfig config{
       .layers = 4, .heads = 2, .width = 32, .positions = 64, .vocabulary = 61, .inner = 128};
-  const GptTrace how{.batch = 4, .sequence = 64, .dtype = DType::f32, .dropout = 0.1, .frozen = {}};
+  const ModelTrace how{
+      .batch = 4, .sequence = 64, .dtype = DType::f32, .dropout = 0.1, .frozen = {}};
   const Graph joint = trace_training([&](Tracer& t) { return gpt_loss(t, config, how); }, {});
   const auto choices = recompute_choices(joint, {}, false, planned_height);
   REQUIRE(choices.size() > 4);

@@ -26,7 +26,7 @@ Graph joint_gpt(double dropout = 0, std::int64_t layers = 3) {
                          .positions = 6,
                          .vocabulary = 31,
                          .inner = 4 * kChannels};
-  GptTrace how;
+  ModelTrace how;
   how.batch = kBatch;
   how.sequence = kPositions;
   how.dropout = dropout;

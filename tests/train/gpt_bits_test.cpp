@@ -130,7 +130,7 @@ std::vector<std::uint32_t> train(int ranks, const Setting& setting, const Run& r
     config.samples = run.batch;
     config.poison = true;
     const auto how = [&](double dropout) {
-      return GptTrace{run.batch, kSequence, run.dtype, dropout, run.freeze};
+      return ModelTrace{run.batch, kSequence, run.dtype, dropout, run.freeze};
     };
     TrainStep step(world, [&](Tracer& t) { return gpt_loss(t, model, how(run.dropout)); }, config,
                    {[&](Tracer& t) { t.output("loss", gpt_loss(t, model, how(0))); }});

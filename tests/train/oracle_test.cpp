@@ -39,7 +39,7 @@ void forget_key_bias(const std::string& name, std::vector<float>& values) {
 }
 
 ParameterValues gradients_of(Oracle& oracle, DType dtype, float& loss) {
-  const GptTrace how{oracle.batch, oracle.config.positions, dtype, 0, {}};
+  const ModelTrace how{oracle.batch, oracle.config.positions, dtype, 0, {}};
   return gradients([&](Tracer& t) { return gpt_loss(t, oracle.config, how); }, dtype, loss,
                    [&](const ValueInfo& value, TensorView to) {
                      const bool weight = value.input == InputKind::parameter;
@@ -62,7 +62,7 @@ ParameterValues five_steps(Communicator& world, Oracle& oracle, int stage, DType
   config.clip = clipped ? 1.0 : 0.0;
   config.samples = oracle.batch / world.size();
   config.poison = true;
-  const GptTrace how{config.samples, oracle.config.positions, dtype, 0, {}};
+  const ModelTrace how{config.samples, oracle.config.positions, dtype, 0, {}};
   TrainStep train(
       world, [&](Tracer& t) { return gpt_loss(t, oracle.config, how); }, config);
   train.load_parameters([&](const Parameter& parameter, std::int64_t first, TensorView part) {

@@ -26,7 +26,7 @@ Outcome train(int ranks, DType dtype, Recompute recompute, std::int64_t budget =
   Outcome outcome;
   std::mutex mutex;
   launch_threads(ranks, [&](Communicator& world) {
-    GptTrace how{.batch = 2, .sequence = 32, .dtype = dtype, .dropout = 0.1, .frozen = {}};
+    ModelTrace how{.batch = 2, .sequence = 32, .dtype = dtype, .dropout = 0.1, .frozen = {}};
     TrainConfig config;
     config.zero.stage = 3;
     config.precision.parameter = config.precision.reduce = dtype;

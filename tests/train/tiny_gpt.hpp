@@ -15,7 +15,7 @@ inline GptConfig tiny_gpt(std::int64_t layers = 2, bool tied = true) {
   return {"tiny", layers, 2, 16, kTinySequence + 1, 37, 30, tied, 1e-5};
 }
 
-inline LossModel tiny_gpt_loss(const GptConfig& model, const GptTrace& how) {
+inline LossModel tiny_gpt_loss(const GptConfig& model, const ModelTrace& how) {
   return [=](Tracer& t) { return gpt_loss(t, model, how); };
 }
 

@@ -35,17 +35,15 @@ GptConfig gpt_config(const std::string& name_or_path);
 /// The config.json that GPT2LMHeadModel reads.
 std::string to_config_json(const GptConfig& config, std::string_view torch_dtype);
 
-using GptTrace = ModelTrace;
-
 /// Inputs "tokens" and "targets", i32 (B, T); @return the mean cross-entropy, f32 scalar.
 /// Parameters carry Hugging Face's names ("h.0.attn.c_attn.weight"), weights are (in, out). Units:
 /// "embedding", "h.0", ..., "head".
-Value gpt_loss(Tracer& tracer, const GptConfig& config, const GptTrace& how);
+Value gpt_loss(Tracer& tracer, const GptConfig& config, const ModelTrace& how);
 
 /// Input "tokens"; output "logits" f32 (B, T, V).
-void gpt_logits(Tracer& tracer, const GptConfig& config, const GptTrace& how);
+void gpt_logits(Tracer& tracer, const GptConfig& config, const ModelTrace& how);
 
 /// Input "tokens"; output "logits" (B, V) of the last position.
-void gpt_next_token(Tracer& tracer, const GptConfig& config, const GptTrace& how);
+void gpt_next_token(Tracer& tracer, const GptConfig& config, const ModelTrace& how);
 
 }  // namespace ashlar
