@@ -1,8 +1,8 @@
 // What a memory budget costs: the choices that the compiler has for one rank at ZeRO stage 3,
-// planned, not run, for a GPT and for a Llama of about its size. Prints one JSON object. Flags:
-// --model NAME or config.json (gpt2), --batch B (4), --seq T (1024), --ranks N (2). `seconds` is
-// the search for all choices; operations are shares of a step's without recomputation, activations
-// are shares of the peak without it.
+// planned, not run, for a GPT, a Llama of about its size and a small U-Net. Prints one JSON object.
+// Flags: --model NAME or config.json (gpt2), --batch B (4), --seq T (1024), --ranks N (2).
+// `seconds` is the search for all choices; operations are shares of a step's without
+// recomputation, activations are shares of the peak without it.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -13,6 +13,7 @@
 #include "hardware.hpp"
 #include "ops/product/machine.hpp"
 #include "sharding/train_step_parts.hpp"
+#include "unet.hpp"
 
 namespace {
 
@@ -93,6 +94,7 @@ int main(int argc, char** argv) {
   for (const ashlar::LanguageModel& model :
        {ashlar::language_model(name), ashlar::LanguageModel(llama_124m())})
     models[model.name()] = measure([&](ashlar::Tracer& t) { return model.loss(t, how); }, ranks);
+  models["unet"] = measure([](ashlar::Tracer& t) { return unet_loss(t, {}); }, ranks);
   const ordered_json result{{"benchmark", "recompute"}, {"hardware", hardware()},
                             {"batch", how.batch},       {"seq", how.sequence},
                             {"ranks", ranks},           {"models", std::move(models)}};
