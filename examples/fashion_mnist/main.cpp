@@ -5,8 +5,8 @@
 #include <chrono>
 #include <thread>
 
-#include "ashlar/collective_failure.hpp"
 #include "ashlar/communicator.hpp"
+#include "ashlar/run_main.hpp"
 #include "fashion_mnist/flags.hpp"
 #include "fashion_mnist/training.hpp"
 
@@ -96,30 +96,8 @@ int run(int argc, char** argv) {
   return accuracy >= o.at_least ? 0 : 1;
 }
 
-/// One line: what all ranks throw alike is told by rank 0, any other failure by the rank that met
-/// it.
-int fail(const std::exception& error, int code) {
-  ashlar::Communicator& world = ashlar::world();
-  const bool everybody = dynamic_cast<const InvalidArgument*>(&error) != nullptr ||
-                         dynamic_cast<const ashlar::CollectiveFailure*>(&error) != nullptr;
-  if (!everybody || world.rank() == 0) fmt::print(stderr, "fashion_mnist: {}\n", error.what());
-  if (world.size() > 1 && !everybody) {
-    world.abort(error.what());
-    ashlar::abort_world(code);
-  }
-  return code;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const InvalidArgument& error) {
-    return fail(error, 2);
-  } catch (const ashlar::OutOfMemory& error) {
-    return fail(error, 2);
-  } catch (const std::exception& error) {
-    return fail(error, 1);
-  }
+  return ashlar::run_main("fashion_mnist", [&] { return run(argc, argv); });
 }

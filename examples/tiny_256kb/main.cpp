@@ -2,6 +2,7 @@
 // nothing is allocated once the step is planned. The data set is mapped read-only.
 #include <chrono>
 
+#include "ashlar/run_main.hpp"
 #include "fashion_mnist/flags.hpp"
 #include "tiny_256kb/tiny.hpp"
 
@@ -66,17 +67,5 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto fail = [](const std::exception& error, int code) {
-    fmt::print(stderr, "tiny_256kb: {}\n", error.what());
-    return code;
-  };
-  try {
-    return run(argc, argv);
-  } catch (const ashlar::InvalidArgument& error) {
-    return fail(error, 2);
-  } catch (const ashlar::OutOfMemory& error) {
-    return fail(error, 2);
-  } catch (const std::exception& error) {
-    return fail(error, 1);
-  }
+  return ashlar::run_main("tiny_256kb", [&] { return run(argc, argv); });
 }

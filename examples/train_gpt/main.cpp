@@ -4,9 +4,9 @@
 
 #include <csignal>
 
-#include "ashlar/collective_failure.hpp"
 #include "ashlar/communicator.hpp"
 #include "ashlar/error.hpp"
+#include "ashlar/run_main.hpp"
 #include "train_gpt/options.hpp"
 #include "train_gpt/trainer.hpp"
 
@@ -26,45 +26,27 @@ void train(const Options& options) {
   });
 }
 
-/// One line from one rank: input that all ranks refuse alike and what they throw together is told
-/// by rank 0, any other failure by the rank that met it.
-int fail(const std::exception& error, int code) {
+int run(int argc, char** argv) {
+  Options options;
   ashlar::Communicator& world = ashlar::world();
-  const bool everybody = dynamic_cast<const ashlar::InvalidArgument*>(&error) != nullptr ||
-                         dynamic_cast<const ashlar::CollectiveFailure*>(&error) != nullptr;
-  if (!everybody || world.rank() == 0) fmt::print(stderr, "train_gpt: {}\n", error.what());
-  if (world.size() > 1 && !everybody) {
-    world.abort(error.what());
-    ashlar::abort_world(code);
+  ashlar::collectively(world, [&] {
+    options = train_gpt::parse_options(argc, argv);
+    if (world.size() > 1 && options.ranks > 1)
+      throw ashlar::InvalidArgument(
+          "--ranks makes threads of one process: leave it out under mpiexec");
+  });
+  train_gpt::require_same_flags(world, options);
+  if (options.help.empty()) {
+    train(options);
+  } else if (world.rank() == 0) {
+    fmt::print("{}", options.help);
   }
-  return code;
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   std::signal(SIGTERM, on_sigterm);
-  try {
-    Options options;
-    ashlar::Communicator& world = ashlar::world();
-    ashlar::collectively(world, [&] {
-      options = train_gpt::parse_options(argc, argv);
-      if (world.size() > 1 && options.ranks > 1)
-        throw ashlar::InvalidArgument(
-            "--ranks makes threads of one process: leave it out under mpiexec");
-    });
-    train_gpt::require_same_flags(world, options);
-    if (!options.help.empty()) {
-      if (world.rank() == 0) fmt::print("{}", options.help);
-      return 0;
-    }
-    train(options);
-    return 0;
-  } catch (const ashlar::InvalidArgument& error) {
-    return fail(error, 2);
-  } catch (const ashlar::OutOfMemory& error) {
-    return fail(error, 2);
-  } catch (const std::exception& error) {
-    return fail(error, 1);
-  }
+  return ashlar::run_main("train_gpt", [&] { return run(argc, argv); });
 }

@@ -1,9 +1,8 @@
 // ashlar: plans and measures without training. One subcommand per file.
 #include <fmt/format.h>
 
-#include <cstdio>
-
 #include "ashlar/error.hpp"
+#include "ashlar/run_main.hpp"
 #include "cli/commands.hpp"
 
 namespace {
@@ -27,13 +26,5 @@ int parse_and_run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return parse_and_run(argc, argv);
-  } catch (const ashlar::InvalidArgument& error) {
-    fmt::print(stderr, "ashlar: {}\n", error.what());
-    return 2;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "ashlar: {}\n", error.what());
-    return 1;
-  }
+  return ashlar::run_main("ashlar", [&] { return parse_and_run(argc, argv); });
 }
