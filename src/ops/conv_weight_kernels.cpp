@@ -15,7 +15,7 @@ HWY_BEFORE_NAMESPACE();
 namespace ashlar::HWY_NAMESPACE {
 namespace {
 
-constexpr std::int64_t kMostRows = 8;        // of the weight matrix, summed together
+constexpr int kRows = 8;                     // of the weight matrix, summed together
 constexpr std::int64_t kPixelsPerSum = 512;  // about; then the sum is added to the total
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -27,14 +27,15 @@ struct Problem {
   std::int64_t samples, height, width, channels;
   std::int64_t out_height, out_width, out_channels;
   std::int64_t taps_high, taps_wide, stride, padding;
+  DType dtype;
 
   /// The weights of one row of taps: (b, channel) is contiguous in x for every pixel.
   std::int64_t run() const { return taps_wide * channels; }
 };
 
-/// Elements [first, first + Rows) of a run of taps.
+/// Elements [first, first + rows) of a run of taps, for columns from `column` on.
 struct Block {
-  std::int64_t tap_row, first;
+  std::int64_t tap_row, first, rows, column;
 };
 
 /// The first n of a vector, zeros behind them; reads nothing further.
@@ -48,29 +49,29 @@ HWY_INLINE hn::Vec<D> load_some(D d, const T* p, std::int64_t n) {
   return load_first(d, p, n);
 }
 
-template <typename T, int Rows, int Vectors>
+template <typename T, int Vectors>
 class WeightSums {
  public:
   using D = WideTag<T>;
   using Vector = hn::Vec<D>;
 
-  HWY_INLINE WeightSums(const Problem<T>& problem, Block block, std::int64_t column)
-      : p_(problem), block_(block), column_(column) {
+  HWY_INLINE WeightSums(const Problem<T>& problem, Block block) : p_(problem), block_(block) {
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(D()));
     for (int v = 0; v < Vectors; ++v)
-      used_[v] = std::min(lanes, p_.out_channels - column - v * lanes);
+      used_[v] = std::min(lanes, p_.out_channels - block.column - v * lanes);
+    if (block.rows < kRows) return;
     const std::int64_t low = block.first / p_.channels,
-                       high = (block.first + Rows - 1) / p_.channels;
+                       high = (block.first + kRows - 1) / p_.channels;
     const std::int64_t after = p_.width - 1 + p_.padding - high;
-    begin_ = std::clamp<std::int64_t>(
-        ceil_div(std::max<std::int64_t>(p_.padding - low, 0), p_.stride), 0, p_.out_width);
+    begin_ =
+        std::min(ceil_div(std::max<std::int64_t>(p_.padding - low, 0), p_.stride), p_.out_width);
     end_ = after < 0 ? begin_ : std::clamp(after / p_.stride + 1, begin_, p_.out_width);
   }
 
-  /// Calls store(row, vector, sum, used).
+  /// Calls store(row, vector, sum, used) for the rows of the block.
   template <class Store>
   HWY_INLINE void run(const Store& store) {
-    Vector total[Rows][Vectors], sums[Rows][Vectors];
+    Matrix total, sums;
     clear(total);
     clear(sums);
     const std::int64_t flush =
@@ -83,46 +84,36 @@ class WeightSums {
                   (sample * p_.out_height + i) * p_.out_width, sums);
       }
       if ((sample + 1) % flush != 0 && sample + 1 != p_.samples) continue;
-      for (int r = 0; r < Rows; ++r)
+      for (int r = 0; r < kRows; ++r)
         for (int v = 0; v < Vectors; ++v) total[r][v] = hn::Add(total[r][v], sums[r][v]);
       clear(sums);
     }
-    for (int r = 0; r < Rows; ++r)
+    for (int r = 0; r < block_.rows; ++r)
       for (int v = 0; v < Vectors; ++v) store(r, v, total[r][v], used_[v]);
   }
 
  private:
-  using Matrix = Vector[Rows][Vectors];
+  using Matrix = Vector[kRows][Vectors];
 
   HWY_INLINE static void clear(Matrix& matrix) {
-    for (int r = 0; r < Rows; ++r)
+    for (int r = 0; r < kRows; ++r)
       for (int v = 0; v < Vectors; ++v) matrix[r][v] = hn::Zero(D());
   }
 
   /// The pixels of one row of the result; `x` and `dy` are the numbers of the rows' first pixels.
   HWY_INLINE void add_row(std::int64_t x, std::int64_t dy, Matrix& sums) {
-    add_edge(x, dy, 0, begin_, sums);
-    const T* in = p_.x + (x + begin_ * p_.stride - p_.padding) * p_.channels + block_.first;
-    const T* out = p_.dy + (dy + begin_) * p_.out_channels + column_;
-    for (std::int64_t j = begin_; j < end_; ++j) {
-      add([&](int r) HWY_ATTR { return in[r]; }, out, sums);
-      in += p_.stride * p_.channels;
-      out += p_.out_channels;
-    }
-    add_edge(x, dy, end_, p_.out_width, sums);
-  }
-
-  /// Pixels of which some taps lie outside.
-  HWY_INLINE void add_edge(std::int64_t x, std::int64_t dy, std::int64_t begin, std::int64_t end,
-                           Matrix& sums) {
-    const T* row = p_.x + x * p_.channels;
-    for (std::int64_t j = begin; j < end; ++j) {
+    const T* in = p_.x + x * p_.channels;
+    const T* out = p_.dy + dy * p_.out_channels + block_.column;
+    for (std::int64_t j = 0; j < p_.out_width; ++j, out += p_.out_channels) {
       const std::int64_t first = (j * p_.stride - p_.padding) * p_.channels + block_.first;
-      const auto value = [&](int r) HWY_ATTR {
-        const bool inside = 0 <= first + r && first + r < p_.width * p_.channels;
-        return inside ? row[first + r] : T(0.0F);
-      };
-      add(value, p_.dy + (dy + j) * p_.out_channels + column_, sums);
+      if (begin_ <= j && j < end_) {
+        add([&](int r) HWY_ATTR { return in[first + r]; }, out, sums);
+      } else {
+        const std::int64_t from = std::max<std::int64_t>(0, -first);
+        const std::int64_t to = std::min(block_.rows, p_.width * p_.channels - first);
+        add([&](int r) HWY_ATTR { return from <= r && r < to ? in[first + r] : T(0.0F); }, out,
+            sums);
+      }
     }
   }
 
@@ -132,7 +123,7 @@ class WeightSums {
     Vector g[Vectors];
     for (int v = 0; v < Vectors; ++v)
       g[v] = load_some(d, dy + v * static_cast<std::int64_t>(hn::Lanes(d)), used_[v]);
-    for (int r = 0; r < Rows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
       const auto factor = hn::Set(d, static_cast<Wide<T>>(x(r)));
       for (int v = 0; v < Vectors; ++v) sums[r][v] = hn::MulAdd(factor, g[v], sums[r][v]);
     }
@@ -140,49 +131,41 @@ class WeightSums {
 
   const Problem<T>& p_;
   Block block_;
-  std::int64_t column_;
-  std::int64_t begin_, end_;  // pixels of a row all of whose taps lie inside
+  std::int64_t begin_ = 0, end_ = 0;  // pixels of a row that need no check: all taps are inside
   std::int64_t used_[Vectors];
 };
 
-template <typename T, typename Out, int Rows, int Vectors>
-void sum_block(const Problem<T>& problem, Block block, std::int64_t column, Out* out) {
+/// @param out of type T or Wide<T>
+template <typename T, int Vectors>
+void sum_block(const Problem<T>& problem, Block block, const TensorView& out) {
   const WideTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  out += (block.tap_row * problem.run() + block.first) * problem.out_channels + column;
-  WeightSums<T, Rows, Vectors>(problem, block, column)
-      .run([&](int r, int v, auto sum, std::int64_t used)
-               HWY_ATTR { store_upto(d, sum, out + r * problem.out_channels + v * lanes, used); });
+  const std::int64_t first =
+      (block.tap_row * problem.run() + block.first) * problem.out_channels + block.column;
+  WeightSums<T, Vectors>(problem, block)
+      .run([&](int r, int v, auto sum, std::int64_t used) HWY_ATTR {
+        const std::int64_t to = first + r * problem.out_channels + v * lanes;
+        if (out.dtype == problem.dtype)
+          store_upto(d, sum, out.as<T>() + to, used);
+        else
+          store_upto(d, sum, out.as<Wide<T>>() + to, used);
+      });
 }
 
-template <typename T, typename Out, int Vectors>
-void sum_rows(const Problem<T>& problem, Block block, std::int64_t rows, std::int64_t column,
-              Out* out) {
-  while (rows > 0) {
-    const std::int64_t some = rows >= 8 ? 8 : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
-    if (some == 8) sum_block<T, Out, 8, Vectors>(problem, block, column, out);
-    if (some == 4) sum_block<T, Out, 4, Vectors>(problem, block, column, out);
-    if (some == 2) sum_block<T, Out, 2, Vectors>(problem, block, column, out);
-    if (some == 1) sum_block<T, Out, 1, Vectors>(problem, block, column, out);
-    block.first += some;
-    rows -= some;
-  }
-}
-
-template <typename T, typename Out>
-void sum_all(const RunContext& context, const Problem<T>& problem, Out* out) {
+template <typename T>
+void sum_all(const RunContext& context, const Problem<T>& problem, const TensorView& out) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(WideTag<T>()));
-  const std::int64_t blocks = ceil_div(problem.run(), kMostRows);
+  const std::int64_t blocks = ceil_div(problem.run(), kRows);
   const std::int64_t panels = ceil_div(problem.out_channels, 2 * lanes);
   for_each_task(context, problem.taps_high * blocks * panels, [&](std::int64_t task) HWY_ATTR {
-    const std::int64_t column = task % panels * 2 * lanes,
-                       first = task / panels % blocks * kMostRows;
-    const Block block{task / panels / blocks, first};
-    const std::int64_t rows = std::min(kMostRows, problem.run() - first);
-    if (problem.out_channels - column > lanes)
-      sum_rows<T, Out, 2>(problem, block, rows, column, out);
+    const std::int64_t first = task / panels % blocks * kRows;
+    const Block block{task / panels / blocks, first,
+                      std::min<std::int64_t>(kRows, problem.run() - first),
+                      task % panels * 2 * lanes};
+    if (problem.out_channels - block.column > lanes)
+      sum_block<T, 2>(problem, block, out);
     else
-      sum_rows<T, Out, 1>(problem, block, rows, column, out);
+      sum_block<T, 1>(problem, block, out);
   });
 }
 
@@ -202,11 +185,9 @@ void run_weight_gradient(const KernelArguments& a) {
                              dweight.shape[0],
                              dweight.shape[1],
                              a.attributes.integer("stride"),
-                             a.attributes.integer("padding")};
-    if (dweight.dtype == x.dtype)
-      sum_all(a.context, problem, dweight.as<T>());
-    else
-      sum_all(a.context, problem, dweight.as<Wide<T>>());
+                             a.attributes.integer("padding"),
+                             x.dtype};
+    sum_all(a.context, problem, dweight);
   });
 }
 
