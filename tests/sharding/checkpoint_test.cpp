@@ -15,7 +15,7 @@
 #include "base/hash.hpp"
 #include "sharding/full_disk.hpp"
 #include "sharding/random_layout.hpp"
-#include "sharding/scratch_folder.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace ashlar;
 using namespace ashlar::test;
@@ -140,10 +140,6 @@ std::string load_refusal(const fs::path& directory, const RandomModel& model, in
   });
 }
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 RandomModel simple_model() {
   RandomModel model(0);
   model.units = {"embedding", "h.0"};
@@ -156,23 +152,23 @@ RandomModel simple_model() {
 }  // namespace
 
 TEST_CASE("checkpoint: saved at N ranks and loaded at M, every element is equal") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   for (unsigned seed = 0; seed < 75; ++seed) {
     const RandomModel model(seed);
     const int before = 1 + static_cast<int>(seed % 5);
     const int after = 1 + static_cast<int>(seed / 5 % 5);
     CAPTURE(seed);
-    save(folder.path(), model, before);
-    REQUIRE(count_differences(folder.path(), model, model, after) == 0);
+    save(folder.path, model, before);
+    REQUIRE(count_differences(folder.path, model, model, after) == 0);
   }
 }
 
 TEST_CASE(
     "checkpoint: other types, units and declaration order; masters become parameters and back") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   for (unsigned seed = 0; seed < 30; ++seed) {
     const RandomModel saved(seed);
-    save(folder.path(), saved, 3);
+    save(folder.path, saved, 3);
     for (const DType dtype : {DType::f32, DType::bf16}) {
       RandomModel model = saved;
       model.units = {"all", "rest"};
@@ -180,13 +176,13 @@ TEST_CASE(
         parameter.dtype = dtype;
         parameter.unit %= 2;
       }
-      REQUIRE(count_differences(folder.path(), saved, model, 2) == 0);
+      REQUIRE(count_differences(folder.path, saved, model, 2) == 0);
     }
   }
 }
 
 TEST_CASE("checkpoint: counters come back, a new save replaces the old one") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const RandomModel model = simple_model();
   const auto directory = folder / "deep/er";
   save(directory, model, 2, R"({"step": 1, "config": {"lr": 0.1}})");
@@ -206,13 +202,13 @@ TEST_CASE("checkpoint: counters come back, a new save replaces the old one") {
 }
 
 TEST_CASE("checkpoint: another model or optimizer is refused with the parameter's name") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const RandomModel model = simple_model();
-  save(folder.path(), model, 2);
+  save(folder.path, model, 2);
   const std::string manifest = (folder / "manifest.json").string();
   const auto refused = [&](const RandomModel& other, const std::string& words,
                            const std::vector<std::string>& states = {"m", "v"}) {
-    const std::string said = load_refusal(folder.path(), other, 2, states);
+    const std::string said = load_refusal(folder.path, other, 2, states);
     CHECK_MESSAGE(contains(said, words), said);
     CHECK(contains(said, manifest));
   };
@@ -236,15 +232,15 @@ TEST_CASE("checkpoint: another model or optimizer is refused with the parameter'
 }
 
 TEST_CASE("checkpoint: missing, truncated, altered and foreign files are refused by name") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const RandomModel model = simple_model();
   CHECK(contains(load_refusal(folder / "none", model), "no checkpoint in"));
-  save(folder.path(), model, 2);
+  save(folder.path, model, 2);
   const auto shard_file = folder / "shards-1/rank-1.safetensors";
   const std::string good = slurp(shard_file);
   REQUIRE(!good.empty());
   const auto refused = [&](const std::string& words) {
-    const std::string said = load_refusal(folder.path(), model, 1);
+    const std::string said = load_refusal(folder.path, model, 1);
     CHECK_MESSAGE(contains(said, words), said);
     CHECK_MESSAGE(contains(said, shard_file.string()), said);
   };
@@ -259,15 +255,15 @@ TEST_CASE("checkpoint: missing, truncated, altered and foreign files are refused
   fs::remove(shard_file);
   refused("No such file");
   spill(shard_file, good);
-  CHECK(count_differences(folder.path(), model, model, 1) == 0);
+  CHECK(count_differences(folder.path, model, model, 1) == 0);
   spill(folder / "manifest.json", "{\"step\": 1}");
-  CHECK(contains(load_refusal(folder.path(), model), "not a checkpoint of Ashlar"));
+  CHECK(contains(load_refusal(folder.path, model), "not a checkpoint of Ashlar"));
 }
 
 TEST_CASE("checkpoint: mutated files give an error or equal contents") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const RandomModel model = simple_model();
-  save(folder.path(), model, 2);
+  save(folder.path, model, 2);
   std::mt19937 random(5);
   for (const std::string name :
        {"manifest.json", "shards-1/rank-0.safetensors", "shards-1/rank-1.safetensors"}) {
@@ -289,10 +285,10 @@ TEST_CASE("checkpoint: mutated files give an error or equal contents") {
       spill(folder / name, bytes);
       int differences = 0;
       const std::string said =
-          refusal([&] { differences = count_differences(folder.path(), model, model, 1); });
+          refusal([&] { differences = count_differences(folder.path, model, model, 1); });
       REQUIRE(differences == 0);
       refused += said != "accepted";
-      if (said != "accepted") CHECK_MESSAGE(contains(said, folder.path().string()), said);
+      if (said != "accepted") CHECK_MESSAGE(contains(said, folder.path.string()), said);
     }
     CHECK(refused > 100);
     spill(folder / name, good);
@@ -300,9 +296,9 @@ TEST_CASE("checkpoint: mutated files give an error or equal contents") {
 }
 
 TEST_CASE("checkpoint: a save that fails on one rank fails on all and keeps the previous one") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const RandomModel model = simple_model();
-  save(folder.path(), model, 2, "{\"step\":1}");
+  save(folder.path, model, 2, "{\"step\":1}");
   RandomModel large = model;
   large.parameters.push_back({.name = "large", .shape = {400000}, .unit = 1});
 
@@ -313,30 +309,29 @@ TEST_CASE("checkpoint: a save that fails on one rank fails on all and keeps the 
     launch_threads(3, [&](Communicator& communicator) {
       State state(layout);
       state.fill(layout, communicator.rank());
-      const std::string said = refusal([&] {
-        save_checkpoint(communicator, folder.path(), layout, state.views, "{\"step\":2}");
-      });
+      const std::string said = refusal(
+          [&] { save_checkpoint(communicator, folder.path, layout, state.views, "{\"step\":2}"); });
       if (contains(said, "cannot write") && contains(said, "shards-2/rank-0.safetensors")) ++failed;
     });
   }
   CHECK(failed == 3);
   CHECK(!fs::exists(folder / "shards-2"));
-  CHECK(inspect_checkpoint(folder.path()).counters == "{\"step\":1}");
-  CHECK(count_differences(folder.path(), model, model, 3) == 0);
-  save(folder.path(), large, 3, "{\"step\":2}");
-  CHECK(count_differences(folder.path(), large, large, 1) == 0);
+  CHECK(inspect_checkpoint(folder.path).counters == "{\"step\":1}");
+  CHECK(count_differences(folder.path, model, model, 3) == 0);
+  save(folder.path, large, 3, "{\"step\":2}");
+  CHECK(count_differences(folder.path, large, large, 1) == 0);
 }
 
 TEST_CASE("checkpoint: shards that do not fit the layout are refused") {
   const RandomModel model = simple_model();
   const FlatLayout layout(model.parameters, model.units, 1);
   const auto self = self_communicator();
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const auto refused = [&](const auto& change, const std::string& words) {
     State state(layout);
     change(state);
     const std::string said =
-        refusal([&] { save_checkpoint(*self, folder.path(), layout, state.views, "{}"); });
+        refusal([&] { save_checkpoint(*self, folder.path, layout, state.views, "{}"); });
     CHECK_MESSAGE(contains(said, words), said);
   };
   refused([](State& s) { s.views.erase(s.views.begin()); }, "flat 'embedding' has no weights");

@@ -12,7 +12,7 @@
 #include "ashlar/error.hpp"
 #include "sharding/full_disk.hpp"
 #include "sharding/safetensors.hpp"
-#include "sharding/scratch_folder.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace ashlar;
 using namespace ashlar::test;
@@ -74,10 +74,6 @@ std::string refusal(const std::function<void()>& body) {
   return "accepted";
 }
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 void export_copy(const fs::path& from, const fs::path& to, int ranks, DType dtype = DType::f32) {
   const auto parameters = gpt2_parameters(from);
   launch_threads(ranks, [&](Communicator& communicator) {
@@ -123,7 +119,7 @@ TEST_CASE("pretrained: any part of a tensor equals that part of the whole") {
 }
 
 TEST_CASE("pretrained: an export holds the same bits under transformers' names") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   for (const char* name : {"gpt2_tied", "gpt2_untied", "gpt2_sharded"}) {
     CAPTURE(name);
     const auto target = folder / name;
@@ -145,10 +141,10 @@ TEST_CASE("pretrained: an export holds the same bits under transformers' names")
 }
 
 TEST_CASE("pretrained: an export in bf16 rounds once") {
-  const ScratchFolder folder;
-  export_copy(data("gpt2_tied"), folder.path(), 1, DType::bf16);
-  PretrainedWeights original(data("gpt2_tied")), copy(folder.path());
-  for (const Parameter& parameter : gpt2_parameters(folder.path())) {
+  const TemporaryFolder folder;
+  export_copy(data("gpt2_tied"), folder.path, 1, DType::bf16);
+  PretrainedWeights original(data("gpt2_tied")), copy(folder.path);
+  for (const Parameter& parameter : gpt2_parameters(folder.path)) {
     const auto a = read_whole(original, parameter), b = read_whole(copy, parameter);
     for (std::size_t i = 0; i < a.size(); ++i) REQUIRE(b[i] == float(bf16(a[i])));
   }
@@ -178,9 +174,9 @@ TEST_CASE("pretrained: a config that lies is refused with the tensor's name") {
 }
 
 TEST_CASE("pretrained: missing, truncated and foreign files are refused by name") {
-  const ScratchFolder folder;
-  const auto open = [&] { return refusal([&] { PretrainedWeights weights(folder.path()); }); };
-  CHECK(contains(open(), "no weights in " + folder.path().string()));
+  const TemporaryFolder folder;
+  const auto open = [&] { return refusal([&] { PretrainedWeights weights(folder.path); }); };
+  CHECK(contains(open(), "no weights in " + folder.path.string()));
   spill(folder / "model.safetensors.index.json", "{}");
   CHECK(contains(open(), "no weight_map"));
   spill(folder / "model.safetensors.index.json", R"({"weight_map":{"w":"../x"}})");
@@ -196,7 +192,7 @@ TEST_CASE("pretrained: missing, truncated and foreign files are refused by name"
 
 TEST_CASE(
     "pretrained: an export that fails does so on every rank and leaves the folder as it was") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const auto refused = [&](const fs::path& target) {
     return refusal([&] { export_copy(data("gpt2_tied"), target, 2); });
   };

@@ -8,10 +8,9 @@
 #include <random>
 
 #include "ashlar/error.hpp"
-#include "sharding/scratch_folder.hpp"
+#include "support/temporary_folder.hpp"
 
 using namespace ashlar;
-using namespace ashlar::test;
 
 namespace {
 
@@ -57,7 +56,7 @@ void write_sample(const std::filesystem::path& path) {
 }  // namespace
 
 TEST_CASE("safetensors: what is written is read back, in any range and converted") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const auto path = folder / "x.safetensors";
   write_sample(path);
   SafetensorsFile file(path);
@@ -86,7 +85,7 @@ TEST_CASE("safetensors: what is written is read back, in any range and converted
 }
 
 TEST_CASE("safetensors: malformed headers are refused with the tensor's name") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const auto path = folder / "x.safetensors";
   const auto tensor = [](const std::string& fields) { return "{\"w\":{" + fields + "}}"; };
   const std::vector<std::pair<std::string, std::string>> cases{
@@ -134,11 +133,11 @@ TEST_CASE("safetensors: malformed headers are refused with the tensor's name") {
     CHECK(said.find(path.string()) != std::string::npos);
   }
   CHECK_THROWS_AS(SafetensorsFile(folder / "absent"), InvalidArgument);
-  CHECK_THROWS_AS(SafetensorsFile(folder.path()), InvalidArgument);
+  CHECK_THROWS_AS(SafetensorsFile(folder.path), InvalidArgument);
 }
 
 TEST_CASE("safetensors: mutated files raise a clear error or read within bounds") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const auto path = folder / "x.safetensors";
   write_sample(path);
   const std::string good = slurp(path);
@@ -186,7 +185,7 @@ TEST_CASE("safetensors: mutated files raise a clear error or read within bounds"
 }
 
 TEST_CASE("safetensors: with checksums no altered byte gets through") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const auto path = folder / "x.safetensors";
   std::vector<float> values(600000);  // more than two blocks
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
@@ -221,7 +220,7 @@ TEST_CASE("safetensors: with checksums no altered byte gets through") {
 }
 
 TEST_CASE("safetensors: an unfinished or failing write leaves the file before it") {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const auto path = folder / "x.safetensors";
   write_sample(path);
   const std::string good = slurp(path);
@@ -236,7 +235,7 @@ TEST_CASE("safetensors: an unfinished or failing write leaves the file before it
     CHECK_THROWS_AS(writer.write(view(two)), InvalidArgument);
   }
   CHECK(slurp(path) == good);
-  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);
   CHECK_THROWS_AS(SafetensorsWriter(folder / "no/such/x", {}), InvalidArgument);
   CHECK_THROWS_AS(SafetensorsWriter(path, {{"a", DType::f32, {1}}, {"a", DType::f32, {1}}}),
                   InvalidArgument);
