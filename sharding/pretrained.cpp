@@ -240,9 +240,9 @@ void export_pretrained(Communicator& communicator, const fs::path& folder,
   collectively(communicator, [&] {
     if (failure) std::rethrow_exception(failure);
     if (!writes) return;
-    writer->finish();
-    OutputFile config(folder / "config.json");
+    OutputFile config(folder / "config.json");  // all is on disk before either takes its name
     config.write(config_json);
+    writer->finish();
     config.commit();
   });
 }

@@ -186,8 +186,8 @@ void check_run(const Options& o) {
             fmt::format("must be {} or less", kMostThreads));
   require_at_least(o.prefetch, 0, "prefetch");
   require_at_least<std::int64_t>(o.seed, 0, "seed");
-  require(std::isfinite(o.timeout) && o.timeout > 0, "timeout", fmt::format("{}", o.timeout),
-          "must be more than 0 seconds");
+  require(o.timeout >= 0.001 && o.timeout <= 1e6, "timeout", fmt::format("{}", o.timeout),
+          "must be 0.001 to 1000000 seconds");
   require_at_least<std::int64_t>(o.save_every, 0, "save-every");
   require_at_least<std::int64_t>(o.sample, 0, "sample");
   require(o.save_every == 0 || !o.save.empty(), "save-every", std::to_string(o.save_every),

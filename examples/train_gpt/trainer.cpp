@@ -19,25 +19,8 @@ namespace train_gpt {
 namespace {
 
 namespace fs = std::filesystem;
-using ashlar::Batch;
-using Clock = std::chrono::steady_clock;
-
 constexpr std::int64_t kValidationTokens = 1 << 17;
 constexpr std::int64_t kSyntheticTokens = 1 << 22;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// Sample `b` of a batch: the `seq` tokens from `begin` and the ones after them.
-void fill_row(const ashlar::TokenSource& source, std::int64_t begin, const Batch& batch,
-              std::int64_t b, std::int64_t seq) {
-  const auto row = [&](const char* name) {
-    return batch.at(name).span<std::int32_t>().subspan(static_cast<std::size_t>(b * seq),
-                                                       static_cast<std::size_t>(seq));
-  };
-  ashlar::copy_sequence(source, begin, row("tokens"), row("targets"));
-}
 
 }  // namespace
 
@@ -241,8 +224,9 @@ void Trainer::run() {
       require_finite(last_);
       if (validates_now()) last_.validation_loss = validation_loss_ = validate();
       if (leads()) {
-        progress.update(last_,
-                        std::chrono::duration<double>(Clock::now().time_since_epoch()).count());
+        progress.update(last_, std::chrono::duration<double>(
+                                   std::chrono::steady_clock::now().time_since_epoch())
+                                   .count());
         curves_.add(last_);
       }
       write_metrics(to_line(last_));
@@ -252,99 +236,6 @@ void Trainer::run() {
     }
   }
   finish();
-}
-
-StepMetrics Trainer::step() {
-  const auto start = Clock::now();
-  const ashlar::SentBytes before = world_.sent_bytes();
-  const std::int64_t number = train_->steps() + 1;
-  const ashlar::StepResult result = train_->step([&](std::int64_t micro_batch, const Batch& batch) {
-    for (std::int64_t b = 0; b < options_.batch; ++b) {
-      const std::int64_t begin =
-          sampler_->start(number, micro_batch, world_.rank() * options_.batch + b);
-      fill_row(*corpus_.train, begin, batch, b, options_.seq);
-    }
-  });
-  StepMetrics metrics;
-  metrics.step = number;
-  metrics.loss = result.loss;
-  metrics.grad_norm = result.grad_norm;
-  metrics.learning_rate = result.learning_rate;
-  metrics.tokens = world_.size() * options_.batch * options_.seq * options_.accumulate;
-  metrics.seconds = {seconds_since(start), result.seconds_forward, result.seconds_backward,
-                     result.seconds_exposed, result.seconds_update};
-  metrics.flops = result.flops;
-  metrics.peak = {result.memory.peak, result.memory.total};
-  metrics.at_peak = {result.memory.at_peak, result.memory.fragmentation, result.memory.padding};
-  const ashlar::SentBytes after = world_.sent_bytes();
-  for (std::size_t kind = 0; kind < metrics.sent.size(); ++kind)
-    metrics.sent[kind] = after[kind] - before[kind];
-  exchange(metrics);
-  metrics.tokens_per_second = static_cast<double>(metrics.tokens) / metrics.seconds.total;
-  return metrics;
-}
-
-void Trainer::exchange(StepMetrics& metrics) {
-  // Memory is the same Program's on every rank; what ranks differ in is time, traffic and signals.
-  std::array<double, 12> mine{stop_requested ? 1.0 : 0.0, trouble_ ? 1.0 : 0.0,
-                              metrics.seconds.total,      metrics.seconds.forward,
-                              metrics.seconds.backward,   metrics.seconds.communication_exposed,
-                              metrics.seconds.update};
-  for (std::size_t kind = 0; kind < metrics.sent.size(); ++kind)
-    mine[7 + kind] = static_cast<double>(metrics.sent[kind]);
-  for (const auto& rank : gather(world_, mine, "step metrics"))
-    std::ranges::transform(mine, rank, mine.begin(),
-                           [](double a, double b) { return std::max(a, b); });
-  stop_ = mine[0] > 0;
-  if (mine[1] > 0) require_metrics_written();
-  metrics.seconds = {mine[2], mine[3], mine[4], mine[5], mine[6]};
-  for (std::size_t kind = 0; kind < metrics.sent.size(); ++kind)
-    metrics.sent[kind] = static_cast<std::int64_t>(mine[7 + kind]);
-}
-
-void Trainer::write_metrics(const std::string& line) {
-  if (!metrics_ || trouble_) return;
-  try {
-    metrics_->write(line);
-  } catch (const ashlar::InvalidArgument&) {
-    trouble_ = std::current_exception();
-  }
-}
-
-void Trainer::require_metrics_written() {
-  ashlar::collectively(world_, [&] {
-    if (trouble_) std::rethrow_exception(trouble_);
-  });
-}
-
-bool Trainer::validates_now() const {
-  if (!corpus_.validation || stop_) return false;  // who is told to stop saves at once
-  return train_->steps() == options_.steps ||
-         (options_.validate_every > 0 && train_->steps() % options_.validate_every == 0);
-}
-
-double Trainer::validate() {
-  const auto windows = static_cast<std::int64_t>(validation_starts_.size());
-  const std::int64_t per_batch = options_.batch * world_.size();
-  double sum = 0;
-  std::int64_t counted = 0;
-  for (; counted < windows; counted += per_batch)
-    sum += static_cast<double>(per_batch) * evaluate(counted);
-  const std::int64_t repeated = counted - windows;  // the last window filled the last batch
-  if (repeated > 0) sum -= static_cast<double>(repeated) * evaluate(windows - 1);
-  return sum / static_cast<double>(windows);
-}
-
-double Trainer::evaluate(std::int64_t first_window) {
-  const auto last = static_cast<std::int64_t>(validation_starts_.size()) - 1;
-  const Batch outputs = train_->forward(evaluate_, [&](std::int64_t, const Batch& batch) {
-    for (std::int64_t b = 0; b < options_.batch; ++b) {
-      const std::int64_t w = std::min(last, first_window + world_.rank() * options_.batch + b);
-      fill_row(*corpus_.validation, validation_starts_[static_cast<std::size_t>(w)], batch, b,
-               options_.seq);
-    }
-  });
-  return static_cast<double>(*outputs.at("loss").as<float>());
 }
 
 void Trainer::require_finite(const StepMetrics& metrics) {

@@ -50,12 +50,15 @@ class Trainer {
   void tell_nothing_to_do() const;
   StepMetrics step();
   /// What all ranks must know of each other after a step: the slowest, the most sent, whether one
-  /// was told to stop, and whether the metrics of the step before were written.
+  /// was told to stop, and whether one met trouble.
   void exchange(StepMetrics& metrics);
-  /// On the rank that has the file; a failure waits in trouble_ until the ranks next exchange.
+  /// Row b of a batch; tokens that cannot be used become 0, and trouble_.
+  void fill(const ashlar::TokenSource& source, std::int64_t begin, const ashlar::Batch& batch,
+            std::int64_t b);
+  /// On the rank that has the file; a failure becomes trouble_.
   void write_metrics(const std::string& line);
-  /// @throws ashlar::InvalidArgument on every rank when they were not. Collective.
-  void require_metrics_written();
+  /// @throws ashlar::InvalidArgument on every rank when one has trouble. Collective.
+  void require_no_trouble();
   bool validates_now() const;
   /// The mean over all validation windows.
   double validate();
@@ -68,6 +71,13 @@ class Trainer {
   Summary summary();
   void print_report(const std::vector<RankReport>& reports, const std::string& text) const;
   std::vector<RankReport> gather_reports();
+
+  /// Of one rank, until the ranks next speak of it; none but metrics lets a checkpoint be saved.
+  struct Trouble {
+    enum class Kind : std::uint8_t { none, metrics, data };
+    Kind kind = Kind::none;
+    std::exception_ptr error;
+  };
 
   bool leads() const { return world_.rank() == 0; }
 
@@ -84,9 +94,10 @@ class Trainer {
   std::optional<ashlar::TrainStep> train_;
   int evaluate_ = -1, next_token_ = -1;  // forward models of train_
   std::optional<MetricsFile> metrics_;
-  std::exception_ptr trouble_;
+  Trouble trouble_;
   Curves curves_;
-  StepMetrics last_;
+  StepMetrics last_;  // of all ranks
+  RankReport own_;    // of the last step
   std::optional<double> validation_loss_;
   bool stop_ = false;
 };

@@ -56,7 +56,7 @@ void Trainer::finish() {
   ashlar::collectively(world_, [&] {
     if (!leads()) return;
     write_metrics(to_line(end));
-    if (trouble_) std::rethrow_exception(trouble_);
+    if (trouble_.error) std::rethrow_exception(trouble_.error);
     if (trace_) trace_->close();
     if (!options_.quiet) print_report(reports, text);
     if (options_.plot.empty()) return;
@@ -81,8 +81,12 @@ std::string Trainer::sample() {
   source.copy(0, window);
   std::vector<std::int32_t> generated;
   const auto key = static_cast<std::uint64_t>(options_.seed);
-  for (std::int64_t i = 0; i < options_.sample; ++i) {
-    const Batch outputs = train_->forward(next_token_, [&](std::int64_t, const Batch& batch) {
+  const auto told_to_stop = [&] {
+    const auto ranks = gather<int>(world_, stop_requested, "sampling");
+    return std::ranges::max(ranks) > 0;
+  };
+  for (std::int64_t i = 0; i < options_.sample && !told_to_stop(); ++i) {
+    const Batch& outputs = train_->forward(next_token_, [&](std::int64_t, const Batch& batch) {
       std::memcpy(batch.at("tokens").data, window.data(), window.size() * sizeof(std::int32_t));
     });
     const ashlar::TensorView logits = outputs.at("logits");
@@ -97,7 +101,7 @@ std::string Trainer::sample() {
 }
 
 std::vector<RankReport> Trainer::gather_reports() {
-  return gather(world_, RankReport{model_state(*train_), last_.peak, last_.sent}, "reports");
+  return gather(world_, RankReport{model_state(*train_), own_.peak, own_.sent}, "reports");
 }
 
 Summary Trainer::summary() {

@@ -104,6 +104,7 @@ class Communicator {
   /// reduce-scatter, then an all-gather.
   virtual Work all_reduce(TensorView values, std::string_view label = {},
                           StreamRef stream = {}) = 0;
+  /// In place: `root`'s values on every rank.
   virtual Work broadcast(TensorView values, int root, std::string_view label = {},
                          StreamRef stream = {}) = 0;
   /// Part r of send (size() parts) arrives as part `rank()` of rank r's recv. send and recv do not
@@ -111,7 +112,7 @@ class Communicator {
   virtual Work all_to_all(TensorView send, TensorView recv, std::string_view label = {},
                           StreamRef stream = {}) = 0;
   /// Messages between two ranks overtake the group's collectives and keep their own order, per pair
-  /// and direction.
+  /// and direction. Type and size are the same on both sides.
   virtual Work send(TensorView values, int destination, std::string_view label = {},
                     StreamRef stream = {}) = 0;
   virtual Work recv(TensorView values, int source, std::string_view label = {},
@@ -151,9 +152,6 @@ Communicator& world();
 /// Ends every rank of the program with `code`, dead and stopped ones too. For a rank that has said
 /// why it fails.
 [[noreturn]] void abort_world(int code);
-
-/// Bytes of other ranks' windows that count in this process's resident set now.
-std::int64_t foreign_resident_bytes();
 
 /// A communicator of one rank.
 std::unique_ptr<Communicator> self_communicator();

@@ -68,11 +68,13 @@ class Optimizer {
   /// @param gradient f32, bf16 or f16 [n]
   /// @param state one f32 [n] view per entry of states()
   /// @param segments cover [0, n) in order
+  /// @throws InvalidArgument naming the operand of another length or type.
   virtual void step(TensorView master, TensorView parameter, TensorView gradient,
                     std::span<const TensorView> state, std::span<const Segment> segments,
                     const StepScalars& scalars) const = 0;
 };
 
+/// @throws InvalidArgument naming the setting that is out of its range.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config);
 
 /// Learning rate over steps: linear warm-up over `warmup` steps, then constant or a cosine down to

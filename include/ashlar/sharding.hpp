@@ -55,6 +55,8 @@ struct Flat {
 /// Offsets of every parameter for a number of ranks. A pure function of (parameters, units, ranks).
 class FlatLayout {
  public:
+  /// @throws InvalidArgument for no rank, and naming a parameter that is declared twice, has a
+  /// negative extent, or a unit that is not there.
   FlatLayout(std::vector<Parameter> parameters, std::vector<std::string> units, int ranks);
 
   int ranks() const { return ranks_; }

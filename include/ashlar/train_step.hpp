@@ -114,6 +114,8 @@ class TrainStep {
   TrainStep(TrainStep&&) noexcept;
 
   /// One step: K micro-batches through `load`, reduction, update.
+  /// @throws CommunicationError; what `load` throws here (other ranks: a CommunicationError). The
+  /// state is then undefined.
   StepResult step(const Loader& load);
   /// Runs forward model `index` of the constructor. @return its outputs ("loss": mean over ranks),
   /// valid until the next run.

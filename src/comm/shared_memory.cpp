@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 #include <utility>
 
@@ -138,22 +137,5 @@ void SharedResource::do_deallocate(void* pointer, std::int64_t bytes, Category,
 }
 
 }  // namespace detail
-
-// Mappings are listed by the name of their file, which tells whose window it is.
-std::int64_t foreign_resident_bytes() {
-  std::ifstream maps("/proc/self/smaps");
-  const std::string own = fmt::format("{}{}-", detail::kName, ::getpid());
-  bool foreign = false;
-  std::int64_t total = 0;
-  for (std::string line; std::getline(maps, line);) {
-    const bool heads_mapping = line.find('-') < line.find(' ');
-    if (heads_mapping)
-      foreign =
-          line.find(detail::kName) != std::string::npos && line.find(own) == std::string::npos;
-    else if (foreign && line.starts_with("Rss:"))
-      total += std::stoll(line.substr(4)) * 1024;
-  }
-  return total;
-}
 
 }  // namespace ashlar

@@ -107,12 +107,15 @@ std::unique_ptr<Transport> ProcessMemory::split(std::span<const int> members,
   return thread_transport(std::move(group), rank, name_);
 }
 
-/// The error of the rank that failed first; the others only follow.
+/// The error of the rank that failed first. The others follow with CommunicationErrors, which may
+/// come in before it.
 class FirstError {
  public:
-  void set(std::exception_ptr error) {
+  void set(std::exception_ptr error, bool follows) {
     const std::scoped_lock lock(mutex_);
-    if (!error_) error_ = std::move(error);
+    if (error_ && (follows || !follows_)) return;
+    error_ = std::move(error);
+    follows_ = follows;
   }
   void rethrow() const {
     if (error_) std::rethrow_exception(error_);
@@ -121,6 +124,7 @@ class FirstError {
  private:
   std::mutex mutex_;
   std::exception_ptr error_;
+  bool follows_ = false;
 };
 
 void run_rank(Communicator& communicator, const std::function<void(Communicator&)>& body,
@@ -128,10 +132,11 @@ void run_rank(Communicator& communicator, const std::function<void(Communicator&
   try {
     body(communicator);
   } catch (const std::exception& error) {
-    first.set(std::current_exception());
+    const bool follows = dynamic_cast<const CommunicationError*>(&error) != nullptr;
+    first.set(std::current_exception(), follows);
     communicator.abort(error.what());
   } catch (...) {
-    first.set(std::current_exception());
+    first.set(std::current_exception(), false);
     communicator.abort("an exception of an unknown type");
   }
 }

@@ -188,7 +188,7 @@ TEST_CASE("options: bad input is one line that names the flag and the remedy") {
       {{"--synthetic", "--threads", "-2"}, {"--threads -2"}},
       {{"--synthetic", "--prefetch", "-1"}, {"--prefetch -1"}},
       {{"--synthetic", "--bucket", "5MB"}, {"--bucket 5MB", "MiB"}},
-      {{"--synthetic", "--timeout", "0"}, {"--timeout 0", "more than 0"}},
+      {{"--synthetic", "--timeout", "0"}, {"--timeout 0", "0.001 to"}},
       {{"--synthetic", "--seed", "-1"}, {"--seed"}},
       {{"--synthetic", "--save-every", "2"}, {"--save-every 2", "needs --save"}},
       {{"--synthetic", "--sample", "-1"}, {"--sample -1"}},
