@@ -56,10 +56,11 @@ void fill_rows(const Gemm& gemm, const std::byte* bias, std::byte* c) {
   fill<bf16, bf16>(gemm, bias, c);
 }
 
-std::unique_ptr<GemmKernel> make_gemm_kernel(const Gemm& gemm, const GemmRule& rule) {
+std::unique_ptr<GemmKernel> make_gemm_kernel(const Gemm& gemm, const GemmRule& rule,
+                                             std::int64_t at_once) {
   switch (rule.backend) {
     case GemmBackend::onednn:
-      return make_onednn_gemm(gemm, rule.pack_b);
+      return make_onednn_gemm(gemm, rule.pack_b, at_once);
     case GemmBackend::panels:
       return make_panel_gemm(gemm);
     case GemmBackend::openblas:
@@ -80,9 +81,9 @@ GemmPlan::GemmPlan(const Gemm& gemm, const GemmRule& rule, int threads)
   const std::int64_t share = (count + threads - 1) / threads;
   chunk_ = threads <= 1 ? count : std::min(count, (share + kGrain - 1) / kGrain * kGrain);
   chunks_ = (count + chunk_ - 1) / chunk_;
-  full_ = make_gemm_kernel(part(gemm_, by_rows_, chunk_), rule);
   const std::int64_t rest = count - (chunks_ - 1) * chunk_;
-  if (rest != chunk_) last_ = make_gemm_kernel(part(gemm_, by_rows_, rest), rule);
+  full_ = make_gemm_kernel(part(gemm_, by_rows_, chunk_), rule, chunks_ - (rest == chunk_ ? 0 : 1));
+  if (rest != chunk_) last_ = make_gemm_kernel(part(gemm_, by_rows_, rest), rule, 1);
 }
 
 std::int64_t GemmPlan::workspace_bytes() const {

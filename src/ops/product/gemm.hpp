@@ -52,7 +52,9 @@ class GemmKernel {
                    std::byte* workspace) const = 0;
 };
 
-std::unique_ptr<GemmKernel> make_gemm_kernel(const Gemm& gemm, const GemmRule& rule);
+/// @param at_once runs at the same time for which everything is ready; more than these allocate
+std::unique_ptr<GemmKernel> make_gemm_kernel(const Gemm& gemm, const GemmRule& rule,
+                                             std::int64_t at_once);
 
 /// A product split over the threads of a rank: fixed chunks of rows, or of columns where those are
 /// more. Same bits for any memory and at every run; another number of threads may round elsewise.
@@ -93,7 +95,7 @@ void fill_rows(const Gemm& gemm, const std::byte* bias, std::byte* c);
 void load_openblas();
 
 std::unique_ptr<GemmKernel> make_openblas_gemm(const Gemm& gemm);
-std::unique_ptr<GemmKernel> make_onednn_gemm(const Gemm& gemm, bool pack_b);
+std::unique_ptr<GemmKernel> make_onednn_gemm(const Gemm& gemm, bool pack_b, std::int64_t at_once);
 std::unique_ptr<GemmKernel> make_panel_gemm(const Gemm& gemm);
 
 }  // namespace ashlar

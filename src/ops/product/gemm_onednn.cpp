@@ -2,7 +2,12 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <array>
+#include <atomic>
 #include <dnnl.hpp>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "ashlar/error.hpp"
 #include "ops/product/gemm.hpp"
@@ -64,9 +69,35 @@ dnnl::primitive_attr attributes(bool accumulate) {
   return result;
 }
 
+/// A primitive's arguments as its C interface takes them: the C++ one makes a map for every call.
+template <std::size_t N>
+class Arguments {
+ public:
+  Arguments(const dnnl::engine& engine, const std::array<std::pair<int, Memory::desc>, N>& what) {
+    for (std::size_t i = 0; i < N; ++i) {
+      memories_[i] = Memory(what[i].second, engine, DNNL_MEMORY_NONE);
+      arguments_[i] = {what[i].first, memories_[i].get()};
+    }
+  }
+  /// @param data one for each argument; a last one that is null is left out
+  void execute(const dnnl::primitive& primitive, const dnnl::stream& stream,
+               const std::array<const std::byte*, N>& data) {
+    const std::size_t count = data[N - 1] == nullptr ? N - 1 : N;
+    for (std::size_t i = 0; i < count; ++i)
+      memories_[i].set_data_handle(const_cast<std::byte*>(data[i]));  // not const in oneDNN
+    dnnl::error::wrap_c_api(dnnl_primitive_execute(primitive.get(), stream.get(),
+                                                   static_cast<int>(count), arguments_.data()),
+                            "could not execute a primitive");
+  }
+
+ private:
+  std::array<Memory, N> memories_;
+  std::array<dnnl_exec_arg_t, N> arguments_ = {};
+};
+
 class OneDnnGemm final : public GemmKernel {
  public:
-  OneDnnGemm(const Gemm& gemm, bool pack_b)
+  OneDnnGemm(const Gemm& gemm, bool pack_b, std::int64_t at_once)
       : engine_(dnnl::engine::kind::cpu, 0),
         stream_(engine_),
         a_(matrix(gemm.m, gemm.k, gemm.transpose_a, gemm.lda, gemm.dtype)),
@@ -82,10 +113,12 @@ class OneDnnGemm final : public GemmKernel {
     product_ = dnnl::matmul(product);
     scratch_ = product.scratchpad_desc();
     packed_ = product.weights_desc();
-    if (packed_ == b_) return;
-    const dnnl::reorder::primitive_desc pack(engine_, b_, engine_, packed_, attributes(false));
-    pack_ = dnnl::reorder(pack);
-    pack_scratch_ = pack.scratchpad_desc();
+    if (packed_ != b_) {
+      const dnnl::reorder::primitive_desc pack(engine_, b_, engine_, packed_, attributes(false));
+      pack_ = dnnl::reorder(pack);
+      pack_scratch_ = pack.scratchpad_desc();
+    }
+    for (std::int64_t i = 0; i < at_once; ++i) calls_.push_back(std::make_unique<Call>(*this));
   }
 
   std::int64_t workspace_bytes() const override {
@@ -95,45 +128,62 @@ class OneDnnGemm final : public GemmKernel {
   void run(const std::byte* a, const std::byte* b, const std::byte* bias, std::byte* c,
            std::byte* workspace) const override {
     const OneThread one;
-    std::byte* scratch = workspace + scratch_offset();
-    Memory weights = memory(b_, b);
-    if (pack_) {
-      const Memory packed = memory(packed_, workspace);
-      pack_.execute(stream_, {{DNNL_ARG_FROM, weights},
-                              {DNNL_ARG_TO, packed},
-                              {DNNL_ARG_SCRATCHPAD,
-                               memory(pack_scratch_, scratch + aligned(bytes(scratch_)))}});
-      weights = packed;
+    const auto run = [&](Call& call) {
+      std::byte* scratch = workspace + scratch_offset();
+      if (call.pack)
+        call.pack->execute(pack_, stream_, {b, workspace, scratch + aligned(bytes(scratch_))});
+      call.product.execute(product_, stream_, {a, pack_ ? workspace : b, c, scratch, bias});
+    };
+    for (const std::unique_ptr<Call>& call : calls_) {
+      if (call->taken.test_and_set(std::memory_order_acquire)) continue;
+      const std::unique_ptr<Call, GiveBack> mine(call.get());
+      return run(*mine);
     }
-    std::unordered_map<int, Memory> arguments = {{DNNL_ARG_SRC, memory(a_, a)},
-                                                 {DNNL_ARG_WEIGHTS, weights},
-                                                 {DNNL_ARG_DST, memory(c_, c)},
-                                                 {DNNL_ARG_SCRATCHPAD, memory(scratch_, scratch)}};
-    if (bias != nullptr) arguments.emplace(DNNL_ARG_BIAS, memory(bias_, bias));
-    product_.execute(stream_, arguments);
+    Call another(*this);
+    run(another);
   }
 
  private:
+  /// What a run points at its operands, ready before it; runs at the same time have one each.
+  struct Call {
+    explicit Call(const OneDnnGemm& gemm)
+        : product(gemm.engine_, {{{DNNL_ARG_SRC, gemm.a_},
+                                  {DNNL_ARG_WEIGHTS, gemm.packed_},
+                                  {DNNL_ARG_DST, gemm.c_},
+                                  {DNNL_ARG_SCRATCHPAD, gemm.scratch_},
+                                  {DNNL_ARG_BIAS, gemm.bias_}}}) {
+      if (!gemm.pack_) return;
+      pack.emplace(gemm.engine_, std::array<std::pair<int, Memory::desc>, 3>{
+                                     {{DNNL_ARG_FROM, gemm.b_},
+                                      {DNNL_ARG_TO, gemm.packed_},
+                                      {DNNL_ARG_SCRATCHPAD, gemm.pack_scratch_}}});
+    }
+    std::atomic_flag taken;
+    std::optional<Arguments<3>> pack;
+    Arguments<5> product;
+  };
+  struct GiveBack {
+    void operator()(Call* call) const { call->taken.clear(std::memory_order_release); }
+  };
+
   static std::int64_t bytes(const Memory::desc& desc) {
     return static_cast<std::int64_t>(desc.get_size());
   }
   std::int64_t scratch_offset() const { return pack_ ? aligned(bytes(packed_)) : 0; }
-  Memory memory(const Memory::desc& desc, const std::byte* data) const {
-    return {desc, engine_, const_cast<std::byte*>(data)};  // oneDNN's handles are not const
-  }
 
   dnnl::engine engine_;
-  mutable dnnl::stream stream_;  // the CPU's has no state that a run changes
+  dnnl::stream stream_;
   Memory::desc a_, b_, c_, bias_, packed_, scratch_, pack_scratch_;
   dnnl::matmul product_;
   dnnl::reorder pack_;
+  std::vector<std::unique_ptr<Call>> calls_;
 };
 
 }  // namespace
 
-std::unique_ptr<GemmKernel> make_onednn_gemm(const Gemm& gemm, bool pack_b) {
+std::unique_ptr<GemmKernel> make_onednn_gemm(const Gemm& gemm, bool pack_b, std::int64_t at_once) {
   try {
-    return std::make_unique<OneDnnGemm>(gemm, pack_b);
+    return std::make_unique<OneDnnGemm>(gemm, pack_b, at_once);
   } catch (const dnnl::error& error) {
     throw Error(fmt::format("oneDNN has no product ({}, {}) x ({}, {}) of {}: {}", gemm.m, gemm.k,
                             gemm.k, gemm.n, name_of(gemm.dtype), error.what()));
