@@ -1,4 +1,4 @@
-// The second step allocates nothing on compute threads: malloc and mmap are counted.
+// The second step allocates nothing on any thread of any rank: malloc and mmap are counted.
 #include <doctest/doctest.h>
 
 #include "allocation/count.hpp"
@@ -9,8 +9,13 @@
 namespace ashlar {
 namespace {
 
-void check(int ranks, int stage, DType dtype, std::int64_t micro_batches) {
-  counted::maps = ranks == 1;
+/// The largest that oneDNN 2.6 asks for in a bf16 product: it hashes the arguments (104 bytes of
+/// buckets), and where threads split columns, so that rows have gaps, it packs in its own memory.
+std::size_t largest_of_onednn(int threads) { return threads == 1 ? 104 : 123584; }
+
+void check(int ranks, int stage, DType dtype, std::int64_t micro_batches, int threads) {
+  counted::maps = ranks == 1 && threads == 1;
+  counted::ignored_below = dtype == DType::bf16 ? largest_of_onednn(threads) + 1 : 0;
   launch_threads(ranks, [&](Communicator& world) {
     const GptConfig model = gpt_config("tiny");
     TrainConfig config;
@@ -19,6 +24,7 @@ void check(int ranks, int stage, DType dtype, std::int64_t micro_batches) {
     config.micro_batches = micro_batches;
     config.clip = 1;
     config.samples = 2;
+    config.threads = threads;
     const ModelTrace how{2, 64, dtype, 0.1, {}};
     TrainStep train(
         world, [&](Tracer& t) { return gpt_loss(t, model, how); }, config);
@@ -29,28 +35,36 @@ void check(int ranks, int stage, DType dtype, std::int64_t micro_batches) {
       }
     };
     for (int step = 0; step < 4; ++step) {
+      world.barrier();
+      const std::int64_t before = counted::total();
       counted::count = counted::bytes = 0;
-      counted::ignored_below = dtype == DType::bf16 ? 4096 : 0;
-      counted::on = step > 0;
+      counted::on = counted::everywhere = step > 0;
+      world.barrier();
       train.step(load);
       counted::on = false;
+      world.barrier();
+      counted::everywhere = false;
       CAPTURE(ranks);
       CAPTURE(stage);
       CAPTURE(step);
+      CAPTURE(threads);
       CAPTURE(name_of(dtype));
       CAPTURE(counted::bytes);
       CHECK(counted::count == 0);
+      CHECK(counted::total() == before);
     }
   });
 }
 
 }  // namespace
 
-TEST_CASE("allocation: the second step allocates nothing on compute threads") {
+TEST_CASE("allocation: the second step allocates nothing") {
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    check(1, 3, dtype, 1);
-    check(2, 3, dtype, 1);
-    check(3, 1, dtype, 2);
+    for (const int threads : {1, 2}) {
+      check(1, 3, dtype, 1, threads);
+      for (const int stage : {0, 1, 2, 3}) check(2, stage, dtype, 1, threads);
+      check(3, 1, dtype, 2, threads);
+    }
   }
 }
 

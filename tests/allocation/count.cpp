@@ -4,7 +4,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstdlib>
 
 extern "C" {
@@ -17,18 +16,19 @@ void* __libc_memalign(std::size_t, std::size_t);
 namespace counted {
 
 thread_local bool on = false;
-bool everywhere = false;
+std::atomic<bool> everywhere = false;
 bool maps = true;
 thread_local std::int64_t count = 0, bytes = 0;
-thread_local std::size_t ignored_below = 0;
+std::size_t ignored_below = 0;
 
 namespace {
 
 std::atomic<std::int64_t> all = 0;
 
 void note(std::size_t size) {
+  if (size < ignored_below) return;
   if (everywhere) ++all;
-  if (!on || size < ignored_below) return;
+  if (!on) return;
   ++count;
   bytes += static_cast<std::int64_t>(size);
 }

@@ -1,18 +1,19 @@
 // malloc, its relatives and mmap of the whole test program, counted where it is switched on.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 namespace counted {
 
-extern thread_local bool on;  // this thread's calls count
-extern bool everywhere;       // all threads' do, and in `total` only
+extern thread_local bool on;          // this thread's calls count
+extern std::atomic<bool> everywhere;  // all threads' do, and in `total` only
 /// OpenBLAS maps a buffer when more threads than before multiply at the same instant.
 extern bool maps;
 extern thread_local std::int64_t count, bytes;
-/// oneDNN keeps books of a few hundred bytes for each product that it runs (bf16).
-extern thread_local std::size_t ignored_below;
+/// Smaller ones do not count. Set before the threads that it is for start.
+extern std::size_t ignored_below;
 std::int64_t total();
 
 }  // namespace counted
