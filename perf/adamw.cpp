@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -16,9 +15,11 @@
 #include "ashlar/optimizer.hpp"
 #include "hardware.hpp"
 #include "runtime/thread_pool.hpp"
+#include "timing.hpp"
 
 namespace {
 
+using ashlar::perf::Clock, ashlar::perf::median, ashlar::perf::seconds_since;
 using nlohmann::ordered_json;
 
 constexpr double kBytesPerParameter = 28;  // read parameter, gradient, m, v; write parameter, m, v
@@ -65,19 +66,13 @@ void plain(const Arrays& a, std::int64_t begin, std::int64_t end) {
 using Work = std::function<void(std::int64_t begin, std::int64_t end)>;
 
 double seconds_of(ashlar::ThreadPool& pool, std::int64_t elements, const Work& work) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   const std::int64_t share = (elements + pool.threads() - 1) / pool.threads();
   pool.parallel(pool.threads(), [&](int t) {
     const std::int64_t begin = std::min(elements, t * share);
     work(begin, std::min(elements, begin + share));
   });
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::ranges::nth_element(values, middle);
-  return *middle;
+  return seconds_since(start);
 }
 
 ordered_json result(double seconds, std::int64_t elements) {

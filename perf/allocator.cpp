@@ -8,7 +8,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -22,9 +21,11 @@
 #include "ashlar/allocation_trace.hpp"
 #include "ashlar/caching_resource.hpp"
 #include "hardware.hpp"
+#include "timing.hpp"
 
 namespace {
 
+using ashlar::perf::Clock, ashlar::perf::median, ashlar::perf::seconds_since;
 using nlohmann::ordered_json;
 
 /// Memory as a benchmark sees it: the stream says which thread asks.
@@ -70,12 +71,12 @@ double time_pairs(const Allocator& allocator, const Pattern& pattern, int pairs,
     }
   };
   run(8192);
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
   run(pairs);
-  const std::chrono::duration<double, std::nano> spent = std::chrono::steady_clock::now() - begin;
+  const double nanoseconds = 1e9 * seconds_since(begin);
   for (const Slot& slot : slots)
     if (slot.pointer != nullptr) allocator.free(slot.pointer, slot.bytes, stream);
-  return spent.count() / pairs;
+  return nanoseconds / pairs;
 }
 
 /// The slowest thread's nanoseconds per pair, each on a stream of its own.
@@ -93,11 +94,6 @@ double time_threads(const Allocator& allocator, const Pattern& pattern, int pair
   for (std::thread& thread : others) thread.join();
   for (const ashlar::Stream& stream : streams) allocator.retire(stream);
   return std::ranges::max(times);
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
 }
 
 Allocator system_malloc() {

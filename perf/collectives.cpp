@@ -6,7 +6,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -18,6 +17,7 @@
 #include "ashlar/communicator.hpp"
 #include "comm/copy.hpp"
 #include "hardware.hpp"
+#include "timing.hpp"
 
 namespace {
 
@@ -26,9 +26,9 @@ using namespace ashlar;
 /// Seconds of the slowest rank.
 double time_of(const std::function<void()>& body) {
   MPI_Barrier(MPI_COMM_WORLD);
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = perf::Clock::now();
   body();
-  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  double seconds = perf::seconds_since(begin);
   MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
   return seconds;
 }

@@ -7,7 +7,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -17,6 +16,7 @@
 #include "ashlar/op.hpp"
 #include "hardware.hpp"
 #include "runtime/thread_pool.hpp"
+#include "timing.hpp"
 
 namespace {
 
@@ -93,10 +93,9 @@ class Bench {
     const auto plan = node.op->prepare == nullptr ? nullptr : node.op->prepare(shapes, backend);
     double best = 1e30;
     for (int round = 0; round < rounds_; ++round) {
-      const auto start = std::chrono::steady_clock::now();
+      const auto start = perf::Clock::now();
       node.op->run({context_, node.attributes, inputs, outputs, workspace.data(), plan.get()});
-      best = std::min(
-          best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      best = std::min(best, perf::seconds_since(start));
     }
     const Cost cost = node.op->cost(shapes);
     return {{"op", std::string(node.op->name)},

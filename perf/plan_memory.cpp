@@ -1,13 +1,13 @@
 // The planner on minimalloc's problems and on large seeded ones: seconds to fit the capacity,
 // heights and bounds, seconds until each height was reached.
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <iostream>
 #include <limits>
 
 #include "ashlar/memory_plan.hpp"
 #include "hardware.hpp"
 #include "memory/plan_problems.hpp"
+#include "timing.hpp"
 
 namespace {
 
@@ -18,9 +18,8 @@ using plan_problems::Problem;
 using Json = nlohmann::ordered_json;
 
 Json measure(const Problem& problem, std::int64_t capacity, double limit) {
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
+  const auto begin = ashlar::perf::Clock::now();
+  const auto seconds = [&] { return ashlar::perf::seconds_since(begin); };
   PlanOptions options;
   options.capacity = capacity;
   options.node_limit = std::numeric_limits<std::int64_t>::max();

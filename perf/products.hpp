@@ -8,10 +8,12 @@
 #include <cstdint>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "ashlar/buffer.hpp"
 #include "ops/product/gemm.hpp"
+#include "timing.hpp"
 
 namespace ashlar::perf {
 
@@ -91,7 +93,7 @@ inline double product_seconds(const Gemm& gemm, const GemmRule& rule, int ranks,
   std::vector<double> medians(static_cast<std::size_t>(ranks));
   std::barrier together(ranks);
   std::vector<std::thread> threads;
-  for (double& median : medians) {
+  for (double& result : medians) {
     threads.emplace_back([&] {
       const GemmPlan plan(gemm, rule, 1);
       const GemmMemory memory(plan);
@@ -106,9 +108,7 @@ inline double product_seconds(const Gemm& gemm, const GemmRule& rule, int ranks,
       std::vector<double> times;
       for (double spent = 0; spent < budget || times.size() < 3; spent += times.back())
         times.push_back(once());
-      std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2),
-                       times.end());
-      median = times[times.size() / 2];
+      result = median(std::move(times));
       together.arrive_and_wait();
     });
   }

@@ -4,7 +4,6 @@
 // `seconds` is the search for all choices; operations are shares of a step's without
 // recomputation, activations are shares of the peak without it.
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "ashlar/nn/language_model.hpp"
@@ -13,6 +12,7 @@
 #include "hardware.hpp"
 #include "ops/product/machine.hpp"
 #include "sharding/train_step_parts.hpp"
+#include "timing.hpp"
 #include "unet.hpp"
 
 namespace {
@@ -50,10 +50,10 @@ ordered_json measure(const ashlar::LossModel& model, int ranks) {
   const ashlar::ShardOptions options = shard_options(train);
   const ashlar::Graph joint = trace_training(model, options);
   const Planner plan{ashlar::FlatLayout(joint.parameters, joint.units, ranks), options};
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = ashlar::perf::Clock::now();
   const auto choices = recompute_choices(
       joint, plan.backend, true, [&](const ashlar::Graph& graph) { return plan(graph).total; });
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  const double seconds = ashlar::perf::seconds_since(start);
 
   constexpr auto kActivation = static_cast<std::size_t>(ashlar::Category::activation);
   const double work = flops_of(joint);
@@ -69,7 +69,7 @@ ordered_json measure(const ashlar::LossModel& model, int ranks) {
   for (const auto& choice : choices) list.push_back(entry(rematerialize(joint, choice.remade)));
   using ashlar::Recompute;
   return {{"nodes", joint.nodes.size()},
-          {"seconds", seconds.count()},
+          {"seconds", seconds},
           {"classic",
            {{"cheap", entry(recompute(joint, Recompute::cheap))},
             {"selective", entry(recompute(joint, Recompute::selective))},

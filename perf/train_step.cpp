@@ -10,7 +10,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <limits>
 #include <mutex>
@@ -21,27 +20,18 @@
 #include "hardware.hpp"
 #include "products.hpp"
 #include "runtime/thread_pool.hpp"
+#include "timing.hpp"
 
 namespace {
 
 using namespace ashlar;
-using Clock = std::chrono::steady_clock;
+using perf::Clock, perf::median, perf::seconds_since;
 
 struct Options {
   std::string model = "gpt2", precision = "fp32";
   std::int64_t batch = 4, seq = 256, accumulate = 1;
   int stage = 3, ranks = 1, threads = 1, steps = 5, prefetch = 1;
 };
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
 
 /// A product of the step, how often it runs in a micro-batch, and the share of it that counts
 /// (causal attention: half).
