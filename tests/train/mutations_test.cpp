@@ -1,6 +1,6 @@
 // Mutations of a real sharded step that must not go unnoticed: a gather that is deleted, a lifetime
-// that is one instruction short, sums that go to the wrong rank or are summed in another order.
-// (Events that are dropped: races_test.cpp.)
+// that is one instruction short or ends before a wait, sums that go to the wrong rank or are summed
+// in another order. (Events that are dropped: races_test.cpp.)
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 
 #include "ashlar/communicator.hpp"
 #include "ashlar/error.hpp"
+#include "graph/early_end.hpp"
 #include "sharding/train_step_parts.hpp"
 #include "train/decorators.hpp"
 #include "train/tiny_gpt.hpp"
@@ -96,18 +97,15 @@ Program program_of(int ranks, int stage, DType dtype) {
 }
 
 /// True when the last instruction of a buffer's life reads it with a kernel.
-bool read_last(const Program& program, const StorageBuffer& buffer) {
+bool read_last(const Program& program, std::size_t b) {
+  const StorageBuffer& buffer = program.placed[b].first;
   if (buffer.category == Category::workspace || buffer.last - buffer.first < 2 ||
       buffer.last > static_cast<int>(program.steps.size()))
     return false;
   const Step& last = program.steps[index(buffer.last - 1)];
   const Node& node = program.graph.nodes[index(last.node)];
   if (last.kind != Instruction::Kind::run || node.op->run == nullptr) return false;
-  return std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
-    return id != kNoValue &&
-           program.storage.buffers[index(program.storage.places[index(id)].buffer)].root ==
-               buffer.root;
-  });
+  return std::ranges::any_of(node.inputs, [&](ValueId id) { return lies_in(program, id, b); });
 }
 
 std::vector<int> rotated(int ranks) {
@@ -171,7 +169,7 @@ TEST_CASE("mutation: each lifetime of a sharded GPT step, one instruction short,
     const Program program = program_of(ranks, 3, dtype);
     int tried = 0;
     for (std::size_t b = 0; b < program.placed.size(); ++b) {
-      if (!read_last(program, program.placed[b].first)) continue;
+      if (!read_last(program, b)) continue;
       ++tried;
       const Step& last = program.steps[index(program.placed[b].first.last - 1)];
       CAPTURE(b);
@@ -180,6 +178,30 @@ TEST_CASE("mutation: each lifetime of a sharded GPT step, one instruction short,
                   expected);
     }
     CHECK(tried > 40);
+  }
+}
+
+TEST_CASE("mutation: each lifetime of a sharded GPT step that ends before its wait is a race") {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    ShardOptions options;
+    options.precision = {dtype, dtype};
+    options.micro_batches = 2;
+    options.zero.bucket_bytes = 1;
+    const Graph joint =
+        trace_training(tiny_gpt_loss(tiny_gpt(4), {1, kTinySequence, dtype, 0, {}}), options);
+    for (const auto& [ranks, stage] : {std::pair{3, 1}, {2, 2}, {2, 3}, {3, 3}}) {
+      options.zero.stage = stage;
+      const FlatLayout layout(joint.parameters, joint.units, ranks);
+      StateLayout states;
+      const Program program = compile(shard_step(joint, layout, options, {}), {}, {}, states);
+      EarlyEnds ends(program);
+      CAPTURE(ranks);
+      CAPTURE(stage);
+      CHECK(ends.ending_in_flight() == 0);
+      ends.try_all(ranks);
+      CHECK(ends.unseen == "");
+      CHECK(ends.tried >= 5);
+    }
   }
 }
 
