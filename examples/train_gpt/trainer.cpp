@@ -241,10 +241,11 @@ void Trainer::run() {
 void Trainer::require_finite(const StepMetrics& metrics) {
   if (std::isfinite(metrics.loss) && std::isfinite(metrics.grad_norm)) return;
   const int bad = train_->first_bad_parameter();
+  const auto number = [](double x) { return std::isnan(x) ? "nan" : fmt::format("{}", x); };
   throw ashlar::InvalidArgument(fmt::format(
       "step {}: loss {} and gradient norm {} are not finite; {}; try a lower --lr, more --warmup "
       "or --clip 1",
-      metrics.step, metrics.loss, metrics.grad_norm,
+      metrics.step, number(metrics.loss), number(metrics.grad_norm),
       bad < 0 ? "all gradients are finite"
               : fmt::format("the first gradient that is not is that of {}",
                             train_->layout().parameters()[static_cast<std::size_t>(bad)].name)));
