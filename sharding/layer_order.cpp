@@ -1,6 +1,7 @@
 #include "sharding/layer_order.hpp"
 
 #include "ashlar/ops.hpp"
+#include "graph/copy.hpp"
 #include "graph/unit_run.hpp"
 #include "sharding/shard_pass.hpp"
 
@@ -46,10 +47,8 @@ class LayerOrder {
     Value copy;
     for (std::size_t k = 0; k < mapped_.size(); ++k) {
       if (k == 0 || data) {
-        out_.graph().values.push_back(value);
-        copy = Value(&out_, static_cast<ValueId>(out_.graph().values.size() - 1));
+        copy = ashlar::copy_input(out_, value);
         out_.graph()[copy.id()].micro_batch = static_cast<int>(k);
-        out_.graph().inputs.push_back(copy.id());
       }
       mapped_[k][index(id)] = copy;
     }
@@ -62,10 +61,9 @@ class LayerOrder {
     std::vector<Value> inputs;
     for (const ValueId id : node.inputs)
       inputs.push_back(id == kNoValue ? Value() : mapped_[k][index(id)]);
-    const auto outputs = out_.apply(*node.op, inputs, node.attributes, node.where);
+    const auto outputs = copy_node(out_, from_, node, inputs);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       const ValueId id = node.outputs[i];
-      out_.graph()[outputs[i].id()].category = from_[id].category;
       mapped_[k][index(id)] = outputs[i];
       if (summed_[index(id)]) add_to_sum(id, k);
     }

@@ -60,7 +60,7 @@ class Compiler {
   }
 
   void add_workspaces() {
-    workspace_of_.assign(instructions_.size(), -1);
+    scratch_slot_.assign(instructions_.size(), -1);
     for (const StorageBuffer& buffer : program_.storage.buffers) {
       slot_of_.push_back(-1);
       if (buffer.kind != InputKind::none && buffer.kind != InputKind::data) continue;
@@ -69,16 +69,14 @@ class Compiler {
     }
     for (std::size_t i = 0; i < instructions_.size(); ++i) {
       const Node& node = graph().nodes[index(instructions_[i].node)];
-      if (node.op->workspace == nullptr || instructions_[i].kind != Instruction::Kind::run)
-        continue;
-      const auto [inputs, outputs] = types_of(graph(), node);
+      if (instructions_[i].kind != Instruction::Kind::run) continue;
       StorageBuffer scratch;
-      scratch.bytes = node.op->workspace({inputs, outputs, node.attributes}, backend_);
+      scratch.bytes = workspace_of(graph(), node, backend_);
       if (scratch.bytes == 0) continue;
       scratch.category = Category::workspace;
       scratch.first = static_cast<int>(i);
       scratch.last = static_cast<int>(i) + 1;
-      workspace_of_[i] = static_cast<int>(program_.placed.size());
+      scratch_slot_[i] = static_cast<int>(program_.placed.size());
       program_.placed.emplace_back(scratch, 0);
     }
   }
@@ -155,7 +153,7 @@ class Compiler {
     if (step.kind == Instruction::Kind::run) step.flops = cost_of(graph(), node).flops;
     for (const ValueId id : node.inputs) step.inputs.push_back(operand(id));
     for (const ValueId id : node.outputs) step.outputs.push_back(operand(id));
-    if (const int slot = workspace_of_[index(i)]; slot >= 0) {
+    if (const int slot = scratch_slot_[index(i)]; slot >= 0) {
       const auto& [buffer, offset] = program_.placed[index(slot)];
       const Space space = buffer.window ? Space::transient_window : Space::transient;
       step.workspace = {space, offset, 0, {DType::u8, {buffer.bytes}}, {1}, true};
@@ -168,7 +166,7 @@ class Compiler {
   Program program_;
   std::vector<Instruction> instructions_;
   std::vector<int> slot_of_;       // by storage buffer: index into placed, -1 for states
-  std::vector<int> workspace_of_;  // by instruction: index into placed
+  std::vector<int> scratch_slot_;  // by instruction: index into placed
 };
 
 }  // namespace

@@ -10,6 +10,12 @@ NodeTypes types_of(const Graph& graph, const Node& node) {
   return types;
 }
 
+std::int64_t workspace_of(const Graph& graph, const Node& node, const Backend& backend) {
+  if (node.op->workspace == nullptr) return 0;
+  const NodeTypes types = types_of(graph, node);
+  return node.op->workspace({types.inputs, types.outputs, node.attributes}, backend);
+}
+
 Cost cost_of(const Graph& graph, const Node& node) {
   if (node.op->cost == nullptr) return {.kind = Cost::Class::none};
   const NodeTypes types = types_of(graph, node);

@@ -13,6 +13,10 @@ struct NodeTypes {
 };
 NodeTypes types_of(const Graph& graph, const Node& node);
 
+/// Bytes of scratch memory of one run of the node; 0 for most. Rows may prepare a library's kernel
+/// to know it: not cheap.
+std::int64_t workspace_of(const Graph& graph, const Node& node, const Backend& backend);
+
 /// What one run of the node costs by its row; nothing for views and rows without a cost.
 Cost cost_of(const Graph& graph, const Node& node);
 /// Floating-point operations of all nodes, each run once.

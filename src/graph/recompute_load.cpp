@@ -152,11 +152,8 @@ void RecomputeLoad::add_gathers() {
 
 void RecomputeLoad::add_workspaces(const Backend& backend) {
   for (int n = 0; n < static_cast<int>(graph_.nodes.size()); ++n) {
-    const Node& node = graph_.nodes[index(n)];
-    if (node.op->workspace == nullptr) continue;
-    const NodeTypes types = types_of(graph_, node);
-    tree_.add(n, n + 1,
-              node.op->workspace({types.inputs, types.outputs, node.attributes}, backend));
+    const std::int64_t scratch = workspace_of(graph_, graph_.nodes[index(n)], backend);
+    if (scratch > 0) tree_.add(n, n + 1, scratch);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "graph/rematerialize.hpp"
 
 #include "ashlar/op.hpp"
+#include "graph/copy.hpp"
 #include "graph/cost.hpp"
 #include "graph/remove_unused.hpp"
 
@@ -19,12 +20,7 @@ class Rematerializer {
   }
 
   Graph run() {
-    for (const ValueId id : from_.inputs) {
-      out_.graph().values.push_back(from_[id]);
-      const auto copy = static_cast<ValueId>(out_.graph().values.size() - 1);
-      out_.graph().inputs.push_back(copy);
-      mapped_[index(id)] = Value(&out_, copy);
-    }
+    for (const ValueId id : from_.inputs) mapped_[index(id)] = copy_input(out_, from_[id]);
     for (const Node& node : from_.nodes) copy(node);
     for (const auto& [name, id] : from_.outputs) out_.output(name, mapped_[index(id)]);
     return std::move(out_.graph());
@@ -39,13 +35,8 @@ class Rematerializer {
   }
 
   void emit(const Node& node, std::span<const Value> inputs, std::vector<Value>& into) {
-    const auto outputs = out_.apply(*node.op, inputs, node.attributes, node.where);
-    for (std::size_t i = 0; i < outputs.size(); ++i) {
-      into[index(node.outputs[i])] = outputs[i];
-      ValueInfo& value = out_.graph()[outputs[i].id()];
-      value.category = from_[node.outputs[i]].category;
-      value.name = from_[node.outputs[i]].name;
-    }
+    const auto outputs = copy_node(out_, from_, node, inputs);
+    for (std::size_t i = 0; i < outputs.size(); ++i) into[index(node.outputs[i])] = outputs[i];
   }
 
   const Node* maker(ValueId id) const {

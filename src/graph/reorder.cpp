@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
-#include <tuple>
 
 #include "graph/cost.hpp"
 #include "graph/reorder_run.hpp"
@@ -29,16 +28,11 @@ std::vector<ValueId> find_roots(const Graph& graph) {
   return roots;
 }
 
-std::int64_t workspace_of(const Graph& graph, const Node& node, const Backend& backend) {
-  if (node.op->workspace == nullptr) return 0;
-  const NodeTypes types = types_of(graph, node);
-  return node.op->workspace({types.inputs, types.outputs, node.attributes}, backend);
-}
-
 class RunBuilder {
  public:
-  RunBuilder(const Graph& graph, const Backend& backend)
-      : graph_(graph), backend_(backend), roots_(find_roots(graph)), last_(graph.values.size()) {
+  /// @param scratch by node
+  RunBuilder(const Graph& graph, const std::vector<std::int64_t>& scratch)
+      : graph_(graph), scratch_(scratch), roots_(find_roots(graph)), last_(graph.values.size()) {
     for (int n = 0; n < static_cast<int>(graph.nodes.size()); ++n) {
       for (const ValueId id : graph.nodes[index(n)].inputs)
         if (id != kNoValue) last_[index(roots_[index(id)])] = n;
@@ -53,7 +47,7 @@ class RunBuilder {
     touched_.clear();
     makers_.clear();
     written_.clear();
-    for (int n = nodes.first; n < nodes.last; ++n) add(graph_.nodes[index(n)], n - nodes.first);
+    for (int n = nodes.first; n < nodes.last; ++n) add(n);
     for (std::size_t b = 0; b < run_.bytes.size(); ++b)
       run_.signature += fmt::format(" {}{}", run_.bytes[b], run_.stays[b] ? "!" : "");
     return std::move(run_);
@@ -74,7 +68,9 @@ class RunBuilder {
     return found->second;
   }
 
-  void add(const Node& node, int position) {
+  void add(int n) {
+    const Node& node = graph_.nodes[index(n)];
+    const int position = n - run_.nodes.first;
     Member member;
     const auto pairs = in_place_pairs(node);
     for (const ValueId id : node.inputs) {
@@ -107,7 +103,7 @@ class RunBuilder {
       if (node.inputs[index(i)] != kNoValue)
         member.may_reuse.push_back(number(node.inputs[index(i)]));
     }
-    member.scratch = workspace_of(graph_, node, backend_);
+    member.scratch = scratch_[index(n)];
     run_.signature +=
         fmt::format("{} {} {}>{}<{};", node.op->name, member.scratch, fmt::join(member.reads, ","),
                     fmt::join(member.makes, ","), fmt::join(member.after, ","));
@@ -115,7 +111,7 @@ class RunBuilder {
   }
 
   const Graph& graph_;
-  const Backend& backend_;
+  const std::vector<std::int64_t>& scratch_;
   std::vector<ValueId> roots_;
   std::vector<int> last_;  // by root: the last node that reads it
   Run run_;
@@ -126,14 +122,13 @@ class RunBuilder {
 };
 
 /// By the lifetimes that a Program would have. Runs are judged by what is known of them alone.
-std::int64_t largest_load(const Graph& graph, const Backend& backend) {
+std::int64_t largest_load(const Graph& graph, const std::vector<std::int64_t>& scratch) {
   std::vector<Instruction> instructions;
   std::vector<std::int64_t> change(graph.nodes.size() + 1);
   for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
     instructions.push_back({Instruction::Kind::run, static_cast<int>(n)});
-    const std::int64_t scratch = workspace_of(graph, graph.nodes[n], backend);
-    change[n] += scratch;
-    change[n + 1] -= scratch;
+    change[n] += scratch[n];
+    change[n + 1] -= scratch[n];
   }
   for (const StorageBuffer& buffer : resolve_storage(graph, instructions).buffers) {
     if (buffer.kind == InputKind::parameter || buffer.first < 0) continue;
@@ -148,7 +143,9 @@ std::int64_t largest_load(const Graph& graph, const Backend& backend) {
 }  // namespace
 
 Graph reorder(const Graph& graph, const Backend& backend) {
-  RunBuilder builder(graph, backend);
+  std::vector<std::int64_t> scratch, moved;  // by node, before and after
+  for (const Node& node : graph.nodes) scratch.push_back(workspace_of(graph, node, backend));
+  RunBuilder builder(graph, scratch);
   std::map<std::string, std::vector<int>> known;
   Graph out = graph;
   out.nodes.clear();
@@ -161,10 +158,11 @@ Graph reorder(const Graph& graph, const Backend& backend) {
       const Node& node = graph.nodes[index(first + member)];
       for (const ValueId id : node.outputs) out[id].producer = static_cast<int>(out.nodes.size());
       out.nodes.push_back(node);
+      moved.push_back(scratch[index(first + member)]);
     }
     first = last;
   }
-  return largest_load(out, backend) <= largest_load(graph, backend) ? out : graph;
+  return largest_load(out, moved) <= largest_load(graph, scratch) ? out : graph;
 }
 
 }  // namespace ashlar
