@@ -1,5 +1,6 @@
 // A step and a validation of a run, and what the ranks tell each other after each.
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 #include "train_gpt/gather.hpp"
@@ -13,19 +14,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// Each number becomes the largest that a rank has. Collective.
-void take_maxima(ashlar::Communicator& world, std::vector<double>& numbers) {
-  const auto count = static_cast<std::int64_t>(numbers.size());
-  std::vector<double> all(numbers.size() * static_cast<std::size_t>(world.size()));
-  const ashlar::Transfer transfer{{numbers.data(), ashlar::DType::f64, {count}},
-                                  {all.data(), ashlar::DType::f64, {count * world.size()}}};
-  world.all_gather({&transfer, 1}, "step metrics").wait();
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    double& number = numbers[i % numbers.size()];
-    number = std::max(number, all[i]);
-  }
 }
 
 }  // namespace
@@ -62,13 +50,16 @@ StepMetrics Trainer::step() {
 }
 
 void Trainer::exchange(StepMetrics& metrics) {
-  std::vector<double> mine{stop_requested ? 1.0 : 0.0, static_cast<double>(trouble_.kind),
-                           metrics.seconds.total,      metrics.seconds.forward,
-                           metrics.seconds.backward,   metrics.seconds.communication_exposed,
-                           metrics.seconds.update};
-  for (const std::int64_t bytes : metrics.sent) mine.push_back(static_cast<double>(bytes));
-  for (const std::int64_t bytes : metrics.peak.category) mine.push_back(static_cast<double>(bytes));
-  take_maxima(world_, mine);
+  constexpr std::size_t kNumbers = 7 + ashlar::kTrafficKinds + ashlar::kCategories;
+  std::array<double, kNumbers> mine{
+      stop_requested ? 1.0 : 0.0, static_cast<double>(trouble_.kind),
+      metrics.seconds.total,      metrics.seconds.forward,
+      metrics.seconds.backward,   metrics.seconds.communication_exposed,
+      metrics.seconds.update};
+  std::ranges::copy(metrics.peak.category, std::ranges::copy(metrics.sent, mine.begin() + 7).out);
+  for (const auto& rank : gather(world_, mine, "step metrics"))
+    std::ranges::transform(mine, rank, mine.begin(),
+                           [](double a, double b) { return std::max(a, b); });
   auto next = mine.begin();
   stop_ = *next++ > 0;
   const auto trouble = static_cast<Trouble::Kind>(*next++);

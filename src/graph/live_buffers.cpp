@@ -136,10 +136,7 @@ void LiveBuffers::begin_buffer(int buffer, const Node* maker) {
   in_use_[static_cast<std::size_t>(info.category)] += info.bytes;
   padding_ += padding_of(info.bytes);
   data_[index(buffer)] = place(info.bytes, info.category, planned_[index(buffer)]);
-  if (on_use) {
-    on_use({true, info.category, info.bytes, data_[index(buffer)],
-            maker != nullptr && maker->op->start != nullptr, maker});
-  }
+  if (on_use) on_use({true, info.category, info.bytes, data_[index(buffer)], maker});
 }
 
 std::byte* LiveBuffers::place(std::int64_t bytes, Category category, std::byte* planned) {
@@ -155,11 +152,8 @@ void LiveBuffers::release(int buffer) {
   live_[index(buffer)] = false;
   in_use_[static_cast<std::size_t>(info.category)] -= info.bytes;
   padding_ -= padding_of(info.bytes);
-  if (on_use) {
-    const Node* maker = makers_[index(buffer)];
-    on_use({false, info.category, info.bytes, data_[index(buffer)],
-            maker != nullptr && maker->op->start != nullptr, maker});
-  }
+  if (on_use)
+    on_use({false, info.category, info.bytes, data_[index(buffer)], makers_[index(buffer)]});
   if (apart_ != nullptr) apart_->deallocate(data_[index(buffer)], info.bytes, info.category);
 }
 
@@ -173,15 +167,13 @@ void LiveBuffers::begin_scratch(Touched& touched) {
   in_use_[static_cast<std::size_t>(Category::workspace)] += touched.scratch_bytes;
   touched.scratch = place(touched.scratch_bytes, Category::workspace, touched.planned_scratch);
   if (on_use)
-    on_use(
-        {true, Category::workspace, touched.scratch_bytes, touched.scratch, false, touched.node});
+    on_use({true, Category::workspace, touched.scratch_bytes, touched.scratch, touched.node});
 }
 
 void LiveBuffers::end_scratch(Touched& touched) {
   in_use_[static_cast<std::size_t>(Category::workspace)] -= touched.scratch_bytes;
   if (on_use)
-    on_use(
-        {false, Category::workspace, touched.scratch_bytes, touched.scratch, false, touched.node});
+    on_use({false, Category::workspace, touched.scratch_bytes, touched.scratch, touched.node});
   if (apart_ != nullptr)
     apart_->deallocate(touched.scratch, touched.scratch_bytes, Category::workspace);
 }

@@ -15,7 +15,6 @@ struct BufferUse {
   Category category = Category::activation;
   std::int64_t bytes = 0;
   const std::byte* data = nullptr;
-  bool collective = false;      // a collective wrote it
   const Node* maker = nullptr;  // the node that begins the use; null for data inputs
 };
 
