@@ -274,9 +274,7 @@ std::vector<Value> reduce_scatter(Tracer& tracer, std::span<const Value> flats,
       {{"accumulate", std::int64_t{accumulate}}, {"round_bf16", std::int64_t{round_bf16}}});
 }
 
-Value all_reduce(Value x, double factor) {
-  return scale(x.tracer().apply1(kAllReduce, {x}), factor);
-}
+Value all_reduce(Value x) { return x.tracer().apply1(kAllReduce, {x}); }
 
 Value accumulate(Value sum, Value x) { return sum.tracer().apply1(kAccumulate, {sum, x}); }
 

@@ -41,8 +41,8 @@ std::vector<Value> gather_into(Tracer& tracer, std::span<const Value> shards,
 std::vector<Value> reduce_scatter(Tracer& tracer, std::span<const Value> flats,
                                   std::span<const Value> shards, bool accumulate, bool round_bf16);
 
-/// The sum over ranks of a small value, in rank order, times `factor`.
-Value all_reduce(Value x, double factor);
+/// The sum over ranks of a small value, in rank order.
+Value all_reduce(Value x);
 
 /// sum += x over the micro-batches of a step: the first overwrites. `sum` is a state.
 Value accumulate(Value sum, Value x);

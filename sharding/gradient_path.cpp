@@ -124,6 +124,7 @@ Value GradientPath::target(int f) {
 
 void GradientPath::flush() {
   if (bucket_.empty()) return;
+  tracer_.set_unit(layout_.flats()[index(bucket_.back())].unit);  // what messages name
   std::vector<Value> sends, shards;
   for (const int f : bucket_) sends.push_back(outgoing(f));
   for (std::size_t i = 0; i < bucket_.size(); ++i) shards.push_back(target(bucket_[i]));
@@ -149,9 +150,11 @@ Value GradientPath::norm() {
     parts.push_back(squares);
   }
   if (parts.empty()) return constant(tracer_, 0, DType::f64, {layout_.ranks()});
+  tracer_.set_unit(-1);
   const Value own = pack(tracer_, {}, parts, offsets, static_cast<std::int64_t>(parts.size()));
   const Value all = gather(tracer_, {&own, 1}, layout_.ranks(), false)[0];
   tracer_.graph()[all.id()].category = Category::communication;
+  tracer_.graph()[all.id()].name = "squared norms";
   return all;
 }
 
@@ -202,7 +205,6 @@ void GradientPath::finish_backward() {
     if (!parameter.trainable || gradients_[p]) continue;
     ready(parameter.name, constant(tracer_, 0, local_gradient_dtype(options_), parameter.shape));
   }
-  tracer_.set_unit(-1);
   tracer_.set_backward(true);
   if (!keeps_local_sums(options_)) flush();
 }

@@ -8,6 +8,7 @@
 #include "ashlar/error.hpp"
 #include "ashlar/op.hpp"
 #include "ashlar/ops.hpp"
+#include "graph/copy.hpp"
 #include "sharding/collective_ops.hpp"
 #include "sharding/flat_states.hpp"
 #include "sharding/gradient_path.hpp"
@@ -60,10 +61,7 @@ class Sharder {
       const double share = 1.0 / static_cast<double>(layout_.ranks() * options_.micro_batches);
       mapped_[index(id)] = constant(out_, share, value.type.dtype, value.type.shape);
     } else {
-      const Value input =
-          out_.input(value.name, value.type.dtype, value.type.shape, value.category);
-      out_.graph()[input.id()].micro_batch = value.micro_batch;
-      mapped_[index(id)] = input;
+      mapped_[index(id)] = ashlar::copy_input(out_, value);
     }
   }
 
@@ -77,10 +75,9 @@ class Sharder {
     out_.set_micro_batch(node.micro_batch);
     std::vector<Value> inputs;
     for (const ValueId id : node.inputs) inputs.push_back(id == kNoValue ? Value() : value(id));
-    const auto outputs = out_.apply(*node.op, inputs, node.attributes, node.where);
+    const auto outputs = copy_node(out_, from_, node, inputs);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       mapped_[index(node.outputs[i])] = outputs[i];
-      out_.graph()[outputs[i].id()].category = from_[node.outputs[i]].category;
       note_gradient(node.outputs[i]);
     }
   }
@@ -163,9 +160,10 @@ class Sharder {
       sum = accumulate(out_.state("loss_sum", sum.dtype(), sum.shape(), Category::activation), sum);
     }
     out_.set_section(Section::update);
-    out_.output(
-        std::string(kLoss),
-        all_reduce(sum, 1.0 / static_cast<double>(layout_.ranks() * options_.micro_batches)));
+    const Value total = all_reduce(sum);
+    out_.graph()[total.id()].name = kLoss;
+    const double share = 1.0 / static_cast<double>(layout_.ranks() * options_.micro_batches);
+    out_.output(std::string(kLoss), scale(total, share));
   }
 
   const Graph& from_;

@@ -149,12 +149,11 @@ struct TrainStep::Implementation {
       if (use.bytes == 0) return;
       std::string name = "input";
       if (use.maker != nullptr) {
-        const int unit = use.maker->unit;
-        name = unit < 0 ? "" : graph.units[static_cast<std::size_t>(unit)] + " ";
-        name += use.maker->op->name;
+        const std::string_view label = label_of(graph, *use.maker);
+        name = fmt::format("{}{}{}", label, label.empty() ? "" : " ", use.maker->op->name);
       }
       trace.write(use.begins ? "allocate" : "free", use.data, use.bytes, use.category,
-                  use.collective ? 1 : 0, name);
+                  use.maker != nullptr && use.maker->op->start != nullptr ? 1 : 0, name);
     };
   }
 

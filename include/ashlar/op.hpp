@@ -53,7 +53,7 @@ struct KernelArguments {
   std::span<const TensorView> outputs;
   std::byte* workspace = nullptr;
   const void* plan = nullptr;
-  std::string_view label = {};  // the node's unit, for messages of collectives
+  std::string_view label = {};  // label_of() the node, for messages of collectives
 };
 
 /// What a vjp rule sees: values of one node in the graph that is being extended. `cotangents` has
@@ -163,6 +163,9 @@ std::vector<Value> symmetric_jvp(const JvpArguments& arguments);
 /// Output 0 is a scalar: the inner product of the row's own gradient and the tangents. Other
 /// outputs are residuals.
 std::vector<Value> scalar_jvp(const JvpArguments& arguments);
+
+/// What a message about the node names: its unit, or the value that it makes.
+std::string_view label_of(const Graph& graph, const Node& node);
 
 /// The (output, input) pairs of a node that share memory by its op's rule, absent inputs left out.
 std::vector<std::pair<int, int>> in_place_pairs(const Node& node);

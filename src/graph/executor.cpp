@@ -146,14 +146,13 @@ void Executor::execute(int i, RunContext context) {
   context.micro_batch += node.micro_batch;
   live_.begin(i);
   if (live_.apart()) bind_apart(bound);
-  const KernelArguments arguments{
-      context,
-      node.attributes,
-      bound.inputs,
-      bound.outputs,
-      live_.workspace(i),
-      bound.plan.get(),
-      node.unit < 0 ? std::string_view() : program_.graph.units[index(node.unit)]};
+  const KernelArguments arguments{context,
+                                  node.attributes,
+                                  bound.inputs,
+                                  bound.outputs,
+                                  live_.workspace(i),
+                                  bound.plan.get(),
+                                  label_of(program_.graph, node)};
   if (step.kind == Instruction::Kind::wait) {
     work_[index(step.node)].wait();
     work_[index(step.node)] = {};

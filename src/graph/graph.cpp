@@ -87,6 +87,11 @@ std::vector<std::pair<int, int>> in_place_pairs(const Node& node) {
   return pairs;
 }
 
+std::string_view label_of(const Graph& graph, const Node& node) {
+  if (node.unit >= 0) return graph.units[static_cast<std::size_t>(node.unit)];
+  return node.outputs.empty() ? std::string_view() : graph[node.outputs[0]].name;
+}
+
 std::string to_string(const Graph& graph) {
   std::string text;
   for (const ValueId id : graph.inputs) text += fmt::format("input {}\n", describe(graph, id));

@@ -128,7 +128,8 @@ std::vector<std::string> describe(const Program& program) {
   for (const Step& step : program.steps) {
     const Node& node = program.graph.nodes[static_cast<std::size_t>(step.node)];
     std::string line = fmt::format("{} {}", kKinds[static_cast<int>(step.kind)], node.op->name);
-    if (node.unit >= 0) line += " " + program.graph.units[static_cast<std::size_t>(node.unit)];
+    if (const auto label = label_of(program.graph, node); !label.empty())
+      line += fmt::format(" {}", label);
     for (const Operand& operand : step.inputs) line += " " + text(operand);
     line += " ->";
     for (const Operand& operand : step.outputs) line += " " + text(operand);

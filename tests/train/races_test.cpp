@@ -1,5 +1,5 @@
-// The race detector on the programs of GPTs: none in any setting, and one as soon as any single
-// wait is gone.
+// What must hold of the programs of GPTs in any setting: no race, one as soon as any single wait is
+// gone, and a name on every collective.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -13,6 +13,10 @@
 
 namespace ashlar {
 namespace {
+
+/// reduce each micro-batch or the last one; layer order.
+constexpr std::array<std::pair<bool, bool>, 3> kWays{
+    {{true, false}, {false, false}, {false, true}}};
 
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
@@ -67,10 +71,37 @@ int check_without_waits(const Program& program, int ranks, std::mt19937& random)
 
 }  // namespace
 
+TEST_CASE("labels: every collective of a step names a unit or a value, in any setting") {
+  int collectives = 0;
+  for (const std::int64_t k : {1, 2}) {
+    for (const auto& [each, layers] : kWays) {
+      for (int stage = 0; stage <= 3; ++stage) {
+        for (const std::int64_t bucket : {1, 4000, 1 << 20}) {
+          ShardOptions options;
+          options.micro_batches = k;
+          options.reduce_each = each;
+          options.layer_order = layers;
+          options.clip = 1;
+          options.zero = {stage, bucket};
+          const Graph joint = trace_training(
+              tiny_gpt_loss(tiny_gpt(), {1, kTinySequence, DType::f32, 0, {}}), options);
+          const FlatLayout layout(joint.parameters, joint.units, 3);
+          const Graph sharded = shard_step(joint, layout, options, {});
+          for (const Node& node : sharded.nodes) {
+            if (node.op->start == nullptr) continue;
+            CAPTURE(node.op->name);
+            CHECK(label_of(sharded, node) != "");
+            ++collectives;
+          }
+        }
+      }
+    }
+  }
+  CHECK(collectives > 500);
+}
+
 TEST_CASE("races: none in a GPT's step in any setting; one when any single wait is gone") {
   std::mt19937 random(11);
-  constexpr std::array<std::pair<bool, bool>, 3> kWays{
-      {{true, false}, {false, false}, {false, true}}};
   int programs = 0, tried = 0;
   for (const bool tied : {true, false}) {
     for (const DType dtype : {DType::f32, DType::bf16}) {
