@@ -8,7 +8,6 @@
 #include <cstring>
 
 #include "ashlar/error.hpp"
-#include "ashlar/ops.hpp"
 #include "runtime/thread_pool.hpp"
 
 namespace ashlar {
