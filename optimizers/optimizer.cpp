@@ -13,7 +13,13 @@
 namespace ashlar {
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config) {
-  return std::visit([](const auto& rule) { return detail::make_rule(rule); }, config);
+  return std::visit(
+      [](const auto& rule) { return detail::averaged(detail::make_rule(rule), rule.ema); }, config);
+}
+
+std::vector<std::string> states_of(const OptimizerConfig& config) {
+  const auto rule = make_optimizer(config);
+  return {rule->states().begin(), rule->states().end()};
 }
 
 double Schedule::rate(std::int64_t step) const {

@@ -184,7 +184,7 @@ void GradientPath::update_flat(int f, Value factor) {
   const Value parameter = parts ? own_shard(whole, flat.shard) : whole;
   UpdateOperands operands{
       reduced_.at(f), factor, narrow ? states_.optimizer(f, "master") : parameter, {}, {}};
-  for (const std::string_view role : make_optimizer(options_.optimizer)->states()) {
+  for (const std::string& role : states_of(options_.optimizer)) {
     operands.states.push_back(states_.optimizer(f, role));
   }
   if (narrow) operands.parameter = parameter;

@@ -1,36 +1,41 @@
 // The optimizer step as an op: hyper-parameters are attributes, the rule itself is built once per
 // node.
-#include <algorithm>
 #include <array>
+#include <utility>
 
 #include "ashlar/error.hpp"
-#include "runtime/thread_pool.hpp"
 #include "sharding/collective_ops.hpp"
+#include "sharding/flat_update.hpp"
 
 namespace ashlar {
 namespace {
-
-constexpr std::int64_t kChunk = 1 << 16;  // elements of one thread's task
 
 Attributes attributes_of(const OptimizerConfig& rule) {
   if (const auto* adamw = std::get_if<AdamW>(&rule)) {
     return {{"beta1", adamw->beta1},
             {"beta2", adamw->beta2},
             {"epsilon", adamw->epsilon},
-            {"weight_decay", adamw->weight_decay}};
+            {"weight_decay", adamw->weight_decay},
+            {"ema", adamw->ema}};
   }
   const Sgd& sgd = std::get<Sgd>(rule);
   return {{"momentum", sgd.momentum},
           {"weight_decay", sgd.weight_decay},
-          {"nesterov", std::int64_t{sgd.nesterov}}};
+          {"nesterov", std::int64_t{sgd.nesterov}},
+          {"ema", sgd.ema}};
 }
 
 OptimizerConfig rule_of(const Attributes& a) {
   if (a.has("beta1")) {
-    return AdamW{0, a.number("beta1"), a.number("beta2"), a.number("epsilon"),
-                 a.number("weight_decay")};
+    return AdamW{0,
+                 a.number("beta1"),
+                 a.number("beta2"),
+                 a.number("epsilon"),
+                 a.number("weight_decay"),
+                 a.number("ema")};
   }
-  return Sgd{0, a.number("momentum"), a.number("weight_decay"), a.integer("nesterov") != 0};
+  return Sgd{0, a.number("momentum"), a.number("weight_decay"), a.integer("nesterov") != 0,
+             a.number("ema")};
 }
 
 /// What a task needs of the node: the views and the rule.
@@ -59,16 +64,13 @@ void run_update(const KernelArguments& k) {
   const std::int64_t n = k.inputs[0].elements();
   const std::int64_t origin =
       k.attributes.integer("sharded") != 0 ? k.context.communicator->rank() * n : 0;
-  const auto& segments = k.attributes.list("segments");
-  const auto chunk = [&](int c) {
-    const std::int64_t first = origin + c * kChunk, last = std::min(first + kChunk, origin + n);
-    for (std::size_t s = 0; s < segments.size(); s += 3) {
-      const std::int64_t begin = std::max(first, segments[s]),
-                         end = std::min(last, segments[s + 1]);
-      if (begin < end) task.run(begin - origin, end - origin, segments[s + 2] != 0);
-    }
-  };
-  k.context.pool->parallel(static_cast<int>((n + kChunk - 1) / kChunk), chunk);
+  const auto& segments = k.attributes.list("segments");  // begin, end, decay
+  for_each_part(
+      *k.context.pool, origin, origin + n, segments.size() / 3,
+      [&](std::size_t s) { return std::pair(segments[3 * s], segments[3 * s + 1]); },
+      [&](std::size_t s, std::int64_t begin, std::int64_t end) {
+        task.run(begin - origin, end - origin, segments[3 * s + 2] != 0);
+      });
 }
 
 const OpDef kUpdate{

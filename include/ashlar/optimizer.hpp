@@ -23,6 +23,7 @@ struct AdamW {
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0.01;
+  double ema = 0;  // decay of an average of the weights, kept as state "ema"; 0: none
 };
 
 /// Stochastic gradient descent with (Nesterov) momentum: u = momentum u + (g + decay p);  p -= lr
@@ -32,6 +33,7 @@ struct Sgd {
   double momentum = 0.9;
   double weight_decay = 0;
   bool nesterov = false;
+  double ema = 0;  // as for AdamW
 };
 
 using OptimizerConfig = std::variant<AdamW, Sgd>;
@@ -57,7 +59,7 @@ class Optimizer {
   virtual ~Optimizer() = default;
   virtual std::string_view name() const = 0;
   /// Names of the f32 states kept per element, in order: {"m", "v"} for AdamW, {"momentum"} for SGD
-  /// (none at momentum 0).
+  /// (none at momentum 0); then "ema" where an average is kept.
   virtual std::span<const std::string_view> states() const = 0;
   /// One step over a flat span. Element-wise: the result of an element does not depend on where it
   /// lies in the span.
@@ -76,6 +78,8 @@ class Optimizer {
 
 /// @throws InvalidArgument naming the setting that is out of its range.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config);
+/// What its states() would say, without the rule.
+std::vector<std::string> states_of(const OptimizerConfig& config);
 
 /// Learning rate over steps: linear warm-up over `warmup` steps, then constant or a cosine down to
 /// lr x `floor` at the last step (Loshchilov and Hutter, arXiv:1608.03983, equation 5, one period).
