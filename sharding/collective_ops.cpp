@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstring>
 
 #include "ashlar/error.hpp"
 #include "runtime/thread_pool.hpp"
+#include "sharding/flat_update.hpp"
 
 namespace ashlar {
 namespace {
@@ -210,16 +210,10 @@ const OpDef kAccumulate{
     .run = run_accumulate};
 
 void run_norm(const KernelArguments& k) {
-  const auto squares = k.inputs[0].span<double>();
   const auto ranks = static_cast<std::size_t>(k.attributes.integer("ranks"));
-  const std::size_t flats = squares.size() / ranks;
-  double sum = 0;
-  for (std::size_t flat = 0; flat < flats; ++flat) {
-    for (std::size_t rank = 0; rank < ranks; ++rank) sum += squares[rank * flats + flat];
-  }
-  const double norm = std::sqrt(sum), clip = k.attributes.number("clip");
+  const double norm = norm_of(k.inputs[0].span<double>(), ranks);
   *k.outputs[0].as<double>() = norm;
-  *k.outputs[1].as<double>() = clip > 0 && norm > clip ? clip / (norm + 1e-6) : 1.0;
+  *k.outputs[1].as<double>() = clip_factor(norm, k.attributes.number("clip"));
 }
 
 const OpDef kNorm{.name = "gradient_norm",

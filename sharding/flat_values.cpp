@@ -5,8 +5,10 @@
 #include <limits>
 
 #include "ashlar/buffer.hpp"
+#include "ashlar/communicator.hpp"
 #include "ashlar/error.hpp"
 #include "sharding/convert.hpp"
+#include "sharding/shard_pass.hpp"
 
 namespace ashlar {
 namespace {
@@ -30,22 +32,27 @@ void convert_view(const TensorView& from, const TensorView& to) {
 
 }  // namespace
 
-TensorView FlatValues::state(const Flat& flat, std::string_view role) const {
-  const StateLayout::Entry& entry = states_.at(state_name(flat, role));
-  return {bases_[static_cast<std::size_t>(entry.space)] + entry.offset, entry.type.dtype,
-          entry.type.shape};
+TensorView own_part(const Flat& flat, const TensorView& view, int rank) {
+  return view.elements() == flat.shard ? view : view.flat_slice(rank * flat.shard, flat.shard);
+}
+
+FlatValues::FlatValues(const FlatLayout& layout, const OptimizerConfig& optimizer,
+                       StateViews states, Communicator& communicator)
+    : layout_(layout),
+      roles_(states_of(optimizer)),
+      states_(std::move(states)),
+      communicator_(communicator) {}
+
+const TensorView& FlatValues::state(const Flat& flat, std::string_view role) const {
+  return states_.at(state_name(flat, role));
 }
 
 TensorView FlatValues::own(const Flat& flat, std::string_view role) const {
-  const TensorView all = state(flat, role);
-  return all.elements() == flat.shard
-             ? all.flat_slice(0, flat.shard)
-             : all.flat_slice(communicator_.rank() * flat.shard, flat.shard);
+  return own_part(flat, state(flat, role), communicator_.rank());
 }
 
 std::vector<ShardView> FlatValues::shards() const {
   std::vector<ShardView> views;
-  const auto roles = make_optimizer(options_.optimizer)->states();
   for (std::size_t f = 0; f < layout_.flats().size(); ++f) {
     const Flat& flat = layout_.flats()[f];
     const auto add = [&](std::string_view role) {
@@ -53,7 +60,7 @@ std::vector<ShardView> FlatValues::shards() const {
     };
     add(source_role(flat));
     if (!flat.trainable) continue;
-    for (const std::string_view role : roles) add(role);
+    for (const std::string& role : roles_) add(role);
   }
   return views;
 }
@@ -93,17 +100,16 @@ void FlatValues::spread() {
   for (const Flat& flat : layout_.flats()) {
     if (has_master(flat)) convert_view(own(flat, "master"), own(flat, "parameter"));
     gather_whole(flat, "parameter");
-    if (!flat.trainable || options_.zero.stage > 0) continue;
+    if (!flat.trainable) continue;
     if (has_master(flat)) gather_whole(flat, "master");
-    for (const std::string_view role : make_optimizer(options_.optimizer)->states())
-      gather_whole(flat, role);
+    for (const std::string& role : roles_) gather_whole(flat, role);
   }
 }
 
-void FlatValues::read(int p, TensorView values) {
+void FlatValues::read(int p, TensorView values, std::string_view role) const {
   const Flat& flat = layout_.flats()[static_cast<std::size_t>(layout_.flat_of(p))];
   const Flat::Entry& entry = layout_.entry_of(p);
-  const TensorView shard = own(flat, source_role(flat));
+  const TensorView shard = own(flat, role.empty() ? source_role(flat) : role);
   std::vector<float> chunk(static_cast<std::size_t>(kChunk));
   for (int rank = 0; rank < communicator_.size(); ++rank) {
     const std::int64_t origin = rank * flat.shard;

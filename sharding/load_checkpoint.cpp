@@ -37,14 +37,10 @@ class Reader {
 
   /// The checkpoint is of this model and optimizer.
   void require_match(const FlatLayout& layout, std::span<const FlatShards> shards) const {
+    require_names(layout);
     for (std::size_t i = 0; i < shards.size(); ++i)
       for (const Flat::Entry& entry : layout.flats()[i].entries)
         require_match(layout.parameters()[static_cast<std::size_t>(entry.parameter)], shards[i]);
-    std::unordered_set<std::string_view> known;
-    for (const Parameter& parameter : layout.parameters()) known.insert(parameter.name);
-    for (const auto& [name, place] : by_name_)
-      if (!known.contains(name))
-        refuse(fmt::format("has parameter '{}', which the model lacks", name));
   }
 
   /// Fills rank r's part of one role of a flat.
@@ -87,10 +83,27 @@ class Reader {
                                           path.string(), bytes, file.bytes));
   }
 
+  /// Names the first parameter that is missing and the first that is too many.
+  void require_names(const FlatLayout& layout) const {
+    std::unordered_set<std::string_view> known;
+    std::string differences;
+    for (const Parameter& parameter : layout.parameters()) {
+      known.insert(parameter.name);
+      if (differences.empty() && !by_name_.contains(parameter.name))
+        differences = fmt::format("has no parameter '{}'", parameter.name);
+    }
+    for (const SavedFlat& flat : manifest_.flats) {
+      for (const SavedParameter& saved : flat.parameters) {
+        if (known.contains(saved.name)) continue;
+        refuse(fmt::format("{}{}has parameter '{}', which the model lacks", differences,
+                           differences.empty() ? "" : " and ", saved.name));
+      }
+    }
+    if (!differences.empty()) refuse(differences);
+  }
+
   void require_match(const Parameter& parameter, const FlatShards& shards) const {
-    const auto found = by_name_.find(parameter.name);
-    if (found == by_name_.end()) refuse(fmt::format("has no parameter '{}'", parameter.name));
-    const auto& [flat, saved] = found->second;
+    const auto& [flat, saved] = by_name_.at(parameter.name);
     if (saved->shape != parameter.shape)
       refuse(fmt::format("has parameter '{}' as {}, the model as {}", parameter.name,
                          to_string(saved->shape), to_string(parameter.shape)));

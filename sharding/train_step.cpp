@@ -136,7 +136,16 @@ struct TrainStep::Implementation {
     }
     if (config.allocation_trace != nullptr) record_allocations(*config.allocation_trace);
     bind_batches();
-    values = std::make_unique<FlatValues>(layout, options, states, bases, communicator);
+    values = std::make_unique<FlatValues>(layout, config.optimizer, state_views(), communicator);
+  }
+
+  StateViews state_views() const {
+    StateViews views;
+    for (const auto& [name, entry] : states.entries()) {
+      std::byte* data = bases[static_cast<std::size_t>(entry.space)] + entry.offset;
+      views.emplace(name, TensorView(data, entry.type.dtype, entry.type.shape));
+    }
+    return views;
   }
 
   void record_allocations(TraceWriter& trace) {

@@ -22,5 +22,6 @@
 #include "ashlar/pretrained.hpp"          // IWYU pragma: export
 #include "ashlar/pullback.hpp"            // IWYU pragma: export
 #include "ashlar/run_main.hpp"            // IWYU pragma: export
+#include "ashlar/sharded_optimizer.hpp"   // IWYU pragma: export
 #include "ashlar/sharding.hpp"            // IWYU pragma: export
 #include "ashlar/train_step.hpp"          // IWYU pragma: export

@@ -65,7 +65,7 @@ struct CachingOptions {
   std::int64_t range_bytes = std::int64_t{256} << 30;
   /// Called before out-of-memory, without a lock, with the bytes requested: frees what it can and
   /// says whether to try again.
-  std::function<bool(std::int64_t bytes)> retry;
+  std::function<bool(std::int64_t bytes)> retry = {};
   /// The last so many operations are kept for the snapshot.
   std::int64_t history = 0;
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +31,10 @@ struct Parameter {
   bool decay = true;      // weight decay applies
   Initializer initializer = {};
 };
+
+/// Supplies f32 values [first, first + values.elements()) of a parameter.
+using ParameterSource =
+    std::function<void(const Parameter& parameter, std::int64_t first, TensorView values)>;
 
 /// Flats start parameters at multiples of this many elements, and shards are multiples of it.
 inline constexpr std::int64_t kFlatAlignment = 32;

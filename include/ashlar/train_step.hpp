@@ -88,10 +88,6 @@ struct StepResult {
   MemoryUse memory;  // counted while the step ran
 };
 
-/// Supplies f32 values [first, first + values.elements()) of a parameter.
-using ParameterSource =
-    std::function<void(const Parameter& parameter, std::int64_t first, TensorView values)>;
-
 /// A compiled step and its state. Collective: every rank of the communicator constructs it and
 /// calls its members alike. Deterministic: equal (model, config, ranks) give equal bits at every
 /// stage, prefetch, bucket size and transport.

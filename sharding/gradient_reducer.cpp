@@ -1,0 +1,283 @@
+#include "sharding/gradient_reducer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "ashlar/error.hpp"
+#include "comm/reduce.hpp"
+#include "sharding/collective_ops.hpp"
+#include "sharding/convert.hpp"
+
+namespace ashlar {
+namespace {
+
+/// One travels while the next is filled.
+constexpr std::size_t kMostInFlight = 2;
+
+void zero(const TensorView& view) {
+  std::memset(view.data, 0, static_cast<std::size_t>(view.bytes()));
+}
+
+}  // namespace
+
+GradientReducer::GradientReducer(const FlatLayout& layout, const Registered& registered,
+                                 const ShardedOptions& options, const StateViews& states,
+                                 MemoryResource& pool, Communicator& communicator)
+    : layout_(layout),
+      registered_(registered),
+      options_(options),
+      states_(states),
+      pool_(pool),
+      communicator_(communicator),
+      travels_(layout.flats().size()) {
+  make_buckets();
+  restart();
+}
+
+void GradientReducer::make_buckets() {
+  std::int64_t bytes = options_.bucket_bytes;
+  for (int unit = static_cast<int>(layout_.units().size()) - 1; unit >= 0; --unit) {
+    for (int f = 0; f < static_cast<int>(layout_.flats().size()); ++f) {
+      if (flat(f).unit != unit || !flat(f).trainable) continue;
+      if (bytes >= options_.bucket_bytes || buckets_.back().size() == kMostFlats) {
+        buckets_.emplace_back();
+        bytes = 0;
+      }
+      buckets_.back().push_back(f);
+      bytes += flat(f).padded * size_of(wire(f));
+    }
+  }
+}
+
+void GradientReducer::restart() {
+  launched_ = 0;
+  touched_ = false;
+  squares_.assign(layout_.flats().size(), 0);
+  for (int f = 0; f < static_cast<int>(travels_.size()); ++f) {
+    travel(f).sum.reset();
+    travel(f).clean = false;
+    travel(f).missing = flat(f).entries.size();
+    travel(f).ready.assign(flat(f).entries.size(), false);
+    travel(f).copied.assign(flat(f).entries.size(), false);
+    if (flat(f).trainable) touched_ |= registered_.keeps_gradients(flat(f));
+  }
+}
+
+void GradientReducer::clear() {
+  for (const TensorView& gradient : registered_.gradients)
+    if (gradient.data != nullptr) zero(gradient);
+  for (int f = 0; f < static_cast<int>(travels_.size()); ++f) {
+    if (!flat(f).trainable || !registered_.owned) continue;
+    const TensorView* const kept = state(f);
+    if (kept != nullptr && kept->elements() == flat(f).padded) zero(*kept);
+    travel(f).local.reset();
+    travel(f).clean = true;
+  }
+}
+
+DType GradientReducer::wire(int f) const {
+  return options_.reduce.value_or(registered_.gradient_dtype(flat(f)));
+}
+
+const TensorView* GradientReducer::state(int f) const {
+  const auto found = states_.find(state_name(flat(f), "gradient"));
+  return found == states_.end() ? nullptr : &found->second;
+}
+
+std::size_t GradientReducer::entry_index(int parameter) const {
+  const auto& entries = flat(layout_.flat_of(parameter)).entries;
+  const auto found = std::ranges::find(entries, parameter, &Flat::Entry::parameter);
+  return static_cast<std::size_t>(found - entries.begin());
+}
+
+/// All gradients of a flat that the optimizer owns, [padded].
+TensorView GradientReducer::whole_local(int f) {
+  const Flat& layout = flat(f);
+  Travel& t = travel(f);
+  TensorView whole;
+  if (const TensorView* const kept = state(f); kept != nullptr && options_.stage <= 1) {
+    whole = *kept;
+    if (!t.clean) zero(whole);
+  } else {
+    const DType dtype = registered_.gradient_dtype(layout);
+    const bool fresh = t.local.data() == nullptr;
+    if (fresh) t.local = Buffer(pool_, layout.padded * size_of(dtype), Category::gradient);
+    whole = t.local.view(dtype, {layout.padded});
+    if (fresh) zero(whole);
+  }
+  t.clean = true;
+  return whole;
+}
+
+TensorView GradientReducer::local(int p) {
+  touched_ = true;
+  const TensorView first = whole_local(layout_.flat_of(p)).flat_slice(layout_.entry_of(p).begin, 0);
+  return {first.data, first.dtype, layout_.parameters()[static_cast<std::size_t>(p)].shape};
+}
+
+void GradientReducer::note_ready(int p) {
+  Travel& t = travel(layout_.flat_of(p));
+  const std::size_t entry = entry_index(p);
+  if (t.ready[entry]) {
+    throw InvalidArgument(
+        fmt::format("the gradient of parameter '{}' was reported twice in one step",
+                    layout_.parameters()[static_cast<std::size_t>(p)].name));
+  }
+  t.ready[entry] = true;
+  --t.missing;
+  touched_ = true;
+}
+
+void GradientReducer::ready(int p) {
+  note_ready(p);
+  if (options_.overlap) launch_complete();
+}
+
+void GradientReducer::ready(int p, const TensorView& gradient) {
+  note_ready(p);
+  const Flat::Entry& entry = layout_.entry_of(p);
+  const int f = layout_.flat_of(p);
+  const TensorView to =
+      registered_.owned ? local(p) : whole_send(f).flat_slice(entry.begin, entry.end - entry.begin);
+  convert(gradient.data, gradient.dtype, TensorView(to.data, to.dtype, {to.elements()}));
+  if (!registered_.owned) travel(f).copied[entry_index(p)] = true;
+  if (options_.overlap) launch_complete();
+}
+
+void GradientReducer::launch_complete() {
+  const auto complete = [&](int f) { return travel(f).missing == 0; };
+  while (launched_ < buckets_.size() && std::ranges::all_of(buckets_[launched_], complete))
+    launch(launched_);
+}
+
+/// The buffer that a registered flat, or one in another wire type, is sent from.
+TensorView GradientReducer::whole_send(int f) {
+  Travel& t = travel(f);
+  if (t.send.data() == nullptr) {
+    t.send = Buffer(pool_, flat(f).padded * size_of(wire(f)), Category::communication);
+    clear_gaps(flat(f), t.send.view(wire(f), {flat(f).padded}));
+  }
+  return t.send.view(wire(f), {flat(f).padded});
+}
+
+/// All local gradients of a flat in the wire type; what is missing is zero.
+TensorView GradientReducer::outgoing(int f) {
+  const Flat& layout = flat(f);
+  if (registered_.owned) {
+    const TensorView whole = whole_local(f);
+    if (!travels_apart(f)) return whole;
+    const TensorView send = whole_send(f);
+    convert(whole.data, whole.dtype, send);
+    return send;
+  }
+  const TensorView send = whole_send(f);
+  for (std::size_t e = 0; e < layout.entries.size(); ++e) {
+    if (travel(f).copied[e]) continue;
+    const Flat::Entry& entry = layout.entries[e];
+    const TensorView part = send.flat_slice(entry.begin, entry.end - entry.begin);
+    const TensorView& gradient = registered_.gradients[static_cast<std::size_t>(entry.parameter)];
+    if (gradient.data != nullptr)
+      convert(gradient.data, gradient.dtype, part);
+    else
+      zero(part);
+  }
+  return send;
+}
+
+/// Where this rank's part of the sum goes.
+TensorView GradientReducer::target(int f) {
+  const Flat& layout = flat(f);
+  if (const TensorView* const kept = state(f)) return own_part(layout, *kept, communicator_.rank());
+  Travel& t = travel(f);
+  if (!travels_apart(f))
+    return own_part(layout, t.send.view(wire(f), {layout.padded}), communicator_.rank());
+  const DType dtype = registered_.gradient_dtype(layout);
+  const std::int64_t elements = options_.stage == 0 ? layout.padded : layout.shard;
+  t.sum = Buffer(pool_, elements * size_of(dtype), Category::communication);
+  return own_part(layout, t.sum.view(dtype, {elements}), communicator_.rank());
+}
+
+void GradientReducer::launch(std::size_t bucket) {
+  while (in_flight_.size() >= kMostInFlight) retire();
+  std::vector<Transfer> transfers;
+  for (const int f : buckets_[bucket]) {
+    const TensorView send = outgoing(f);
+    transfers.push_back({send, target(f)});
+  }
+  InFlight& flight =
+      in_flight_.emplace_back(InFlight{bucket, {}, std::vector<double>(transfers.size())});
+  ReduceOptions options;
+  options.sum_of_squares = flight.squares;
+  flight.work =
+      communicator_.reduce_scatter(transfers, options, flat(buckets_[bucket].front()).name);
+  ++launched_;
+}
+
+void GradientReducer::retire() {
+  InFlight& flight = in_flight_.front();
+  flight.work.wait();
+  const std::vector<int>& bucket = buckets_[flight.bucket];
+  for (std::size_t i = 0; i < bucket.size(); ++i) {
+    squares_[static_cast<std::size_t>(bucket[i])] = flight.squares[i];
+    land(bucket[i]);
+  }
+  in_flight_.pop_front();
+}
+
+/// The sum is on this rank: over the replicas, whole at stage 0, into the caller's memory.
+void GradientReducer::land(int f) {
+  const Flat& layout = flat(f);
+  Travel& t = travel(f);
+  const TensorView* const kept = state(f);
+  TensorView all;  // what holds the sum: whole or the own part
+  if (kept != nullptr) {
+    all = *kept;
+  } else if (t.sum.data() != nullptr) {
+    const DType dtype = registered_.gradient_dtype(layout);
+    all = t.sum.view(dtype, {t.sum.bytes() / size_of(dtype)});
+  } else {
+    all = t.send.view(wire(f), {layout.padded});
+  }
+  const TensorView own = own_part(layout, all, communicator_.rank());
+  if (options_.replicas != nullptr) {
+    options_.replicas->all_reduce(own, layout.name).wait();
+    squares_[static_cast<std::size_t>(f)] = detail::sum_of_squares(own);
+  }
+  const bool whole = options_.stage == 0;
+  if (whole) {
+    const Transfer transfer{own, all};
+    communicator_.all_gather({&transfer, 1}, layout.name).wait();
+  }
+  if (kept == nullptr) {
+    const std::int64_t first = whole ? 0 : communicator_.rank() * layout.shard;
+    const bool shard_only = all.elements() == layout.shard && !whole;
+    // A view whose element 0 would be the flat's: copy_out addresses by the flat.
+    const TensorView origin(shard_only ? all.data - first * size_of(all.dtype) : all.data,
+                            all.dtype, {layout.padded});
+    copy_out(layout, origin, first, whole ? layout.padded : first + layout.shard,
+             registered_.gradients);
+  }
+  t.send.reset();
+  t.sum.reset();
+  if (options_.stage >= 2) t.local.reset();
+}
+
+void GradientReducer::finish() {
+  while (launched_ < buckets_.size()) launch(launched_);
+  while (!in_flight_.empty()) retire();
+}
+
+TensorView GradientReducer::sum(int f, const Flat::Entry& entry, std::int64_t begin,
+                                std::int64_t end) const {
+  const TensorView* const kept = state(f);
+  if (kept == nullptr)
+    return registered_.gradients[static_cast<std::size_t>(entry.parameter)].flat_slice(
+        begin - entry.begin, end - begin);
+  const bool whole = kept->elements() == flat(f).padded;
+  const std::int64_t first = whole ? 0 : communicator_.rank() * flat(f).shard;
+  return kept->flat_slice(begin - first, end - begin);
+}
+
+}  // namespace ashlar

@@ -1,0 +1,97 @@
+// Gradients of a model that Ashlar did not trace, on their way: collected by flat, sent in buckets
+// of whole units, summed into the rank's own shard.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "ashlar/buffer.hpp"
+#include "ashlar/communicator.hpp"
+#include "sharding/flat_values.hpp"
+#include "sharding/registered.hpp"
+
+namespace ashlar {
+
+/// Buckets go in one fixed order, from the last unit registered to the first, so that ranks which
+/// compute in different orders, or not at all, still meet in every collective.
+class GradientReducer {
+ public:
+  /// @param states "<flat>/gradient" where sums are kept: whole [padded] at stage 0 and, where the
+  /// optimizer owns the gradients, stage 1; the own [shard] elsewhere; none where the caller's
+  /// memory keeps them
+  /// @param pool of buckets
+  GradientReducer(const FlatLayout& layout, const Registered& registered,
+                  const ShardedOptions& options, const StateViews& states, MemoryResource& pool,
+                  Communicator& communicator);
+
+  /// Where a parameter's local gradient is added up; the flat is zeroed at its first use in a step.
+  TensorView local(int parameter);
+  /// The gradient is complete where registration or local() put it.
+  void ready(int parameter);
+  /// The gradient is complete and is copied from `gradient`.
+  void ready(int parameter, const TensorView& gradient);
+  /// Sends what has not been sent and waits for everything.
+  void finish();
+  /// Makes ready for the next step.
+  void restart();
+  /// Zeroes what local() gave and, at stages 0 and 1, may be kept by the caller.
+  void clear();
+
+  /// Squares of this rank's part of the sums, by flat; after finish().
+  const std::vector<double>& squares() const { return squares_; }
+  /// Whether a gradient was reported or its memory asked for; memory of the caller always counts.
+  bool touched() const { return touched_; }
+  /// Elements [begin, end) of the flat, which lie in one parameter and in the own part (at stage 0:
+  /// anywhere); after finish().
+  TensorView sum(int flat, const Flat::Entry& entry, std::int64_t begin, std::int64_t end) const;
+
+ private:
+  /// One flat in one step.
+  struct Travel {
+    Buffer local;  // own gradients at stages 2 and 3, in their type
+    Buffer send;   // in the wire type, where that is another memory
+    Buffer sum;    // where neither a state nor `send` can hold it
+    bool clean = false;
+    std::vector<bool> ready;   // by entry
+    std::vector<bool> copied;  // by entry: already in `send`
+    std::size_t missing = 0;
+  };
+  struct InFlight {
+    std::size_t bucket;
+    Work work;
+    std::vector<double> squares;
+  };
+
+  const Flat& flat(int f) const { return layout_.flats()[static_cast<std::size_t>(f)]; }
+  Travel& travel(int f) { return travels_[static_cast<std::size_t>(f)]; }
+  DType wire(int f) const;
+  bool travels_apart(int f) const { return wire(f) != registered_.gradient_dtype(flat(f)); }
+  const TensorView* state(int f) const;
+  std::size_t entry_index(int parameter) const;
+  TensorView whole_local(int f);
+  void note_ready(int parameter);
+  void make_buckets();
+  void launch_complete();
+  void launch(std::size_t bucket);
+  TensorView outgoing(int f);
+  TensorView whole_send(int f);
+  TensorView target(int f);
+  void retire();
+  void land(int f);
+
+  const FlatLayout& layout_;
+  const Registered& registered_;
+  const ShardedOptions& options_;
+  const StateViews& states_;
+  MemoryResource& pool_;
+  Communicator& communicator_;
+  std::vector<Travel> travels_;            // by flat
+  std::vector<std::vector<int>> buckets_;  // flats, in the order of sending
+  std::size_t launched_ = 0;               // buckets
+  std::deque<InFlight> in_flight_;
+  std::vector<double> squares_;
+  bool touched_ = false;
+};
+
+}  // namespace ashlar

@@ -1,0 +1,204 @@
+#include "sharding/parameter_sync.hpp"
+
+#include <fmt/format.h>
+
+#include <deque>
+
+#include "ashlar/error.hpp"
+#include "base/hash.hpp"
+#include "sharding/collective_ops.hpp"
+
+namespace ashlar {
+namespace {
+
+void require_options(const Registered& registered, const ShardedOptions& options) {
+  if (options.stage < 0 || options.stage > 3)
+    throw InvalidArgument(
+        fmt::format("ZeRO stage {} does not exist; use 0, 1, 2 or 3", options.stage));
+  if (options.stage == 3 && !registered.owned)
+    throw InvalidArgument(
+        "stage 3 frees parameters, which memory of the caller does not allow: "
+        "ParameterList::allocate them");
+  if (options.bucket_bytes < 1 || options.prefetch < 0 || options.clip < 0)
+    throw InvalidArgument(fmt::format("bucket_bytes {}, prefetch {} or clip {} is out of range",
+                                      options.bucket_bytes, options.prefetch, options.clip));
+  if (options.reduce && *options.reduce != DType::f32 && *options.reduce != DType::bf16 &&
+      *options.reduce != DType::f16)
+    throw InvalidArgument(fmt::format("gradients cannot travel as {}", name_of(*options.reduce)));
+}
+
+std::vector<std::string> agreement_lines(const Registered& registered,
+                                         const OptimizerConfig& optimizer,
+                                         const ShardedOptions& options) {
+  std::vector<std::string> lines;
+  for (std::size_t p = 0; p < registered.parameters.size(); ++p) {
+    const Parameter& parameter = registered.parameters[p];
+    const TensorView& gradient = registered.gradients[p];
+    lines.push_back(
+        fmt::format("parameter '{}' {} {} in unit '{}'{}{}, gradient {}", parameter.name,
+                    to_string(parameter.shape), name_of(parameter.dtype),
+                    registered.units[static_cast<std::size_t>(parameter.unit)],
+                    parameter.trainable ? "" : ", frozen", parameter.decay ? "" : ", without decay",
+                    gradient.data == nullptr ? "elsewhere" : name_of(gradient.dtype)));
+  }
+  lines.push_back(fmt::format("stage {}, buckets of {}, prefetch {}, overlap {}, clip {}, seed {}",
+                              options.stage, options.bucket_bytes, options.prefetch,
+                              options.overlap, options.clip, options.seed));
+  lines.push_back(fmt::format("gradients travel as {}",
+                              options.reduce ? name_of(*options.reduce) : "they are"));
+  lines.push_back(fmt::format("{}", std::visit(
+                                        [](const auto& rule) {
+                                          return fmt::format("rate {}, ema {}, decay {}", rule.lr,
+                                                             rule.ema, rule.weight_decay);
+                                        },
+                                        optimizer)));
+  return lines;
+}
+
+/// Bytes of what lies in all gaps are not compared: there are none in the caller's memory.
+std::vector<std::string> checksums(const Registered& registered) {
+  std::vector<std::string> lines;
+  for (std::size_t p = 0; p < registered.parameters.size(); ++p) {
+    const TensorView& values = registered.values[p];
+    const std::string_view bytes(reinterpret_cast<const char*>(values.data),
+                                 static_cast<std::size_t>(values.bytes()));
+    lines.push_back(
+        fmt::format("parameter '{}' {:016x}", registered.parameters[p].name, fnv1a64(bytes)));
+  }
+  return lines;
+}
+
+}  // namespace
+
+Registered agree(const ParameterList& list, Communicator& communicator,
+                 const OptimizerConfig& optimizer, const ShardedOptions& options) {
+  Registered registered;
+  collectively(communicator, [&] {
+    registered = resolve_units(list);
+    require_options(registered, options);
+  });
+  require_agreement(communicator, "registered parameters",
+                    agreement_lines(registered, optimizer, options));
+  return registered;
+}
+
+void take_over_values(const FlatLayout& layout, const Registered& registered,
+                      const ShardedOptions& options, Communicator& communicator) {
+  if (!options.sync) {
+    require_agreement(communicator, "first values", checksums(registered));
+    return;
+  }
+  for (std::size_t p = 0; p < registered.values.size(); ++p) {
+    const TensorView& values = registered.values[p];
+    const std::string& name = layout.parameters()[p].name;
+    communicator.broadcast(values, 0, name).wait();
+    if (options.replicas != nullptr) options.replicas->broadcast(values, 0, name).wait();
+  }
+}
+
+namespace {
+
+/// One bucket on its way to all ranks.
+struct Spreading {
+  std::vector<const Flat*> flats;
+  std::vector<Buffer> buffers;  // by flat, of the caller's memory
+  Work work;
+};
+
+class Spreader {
+ public:
+  Spreader(const Registered& registered, const StateViews& states, MemoryResource& pool,
+           Communicator& communicator)
+      : registered_(registered), states_(states), pool_(pool), communicator_(communicator) {}
+
+  void start(std::vector<const Flat*> flats) {
+    if (in_flight_.size() >= 2) finish_one();
+    Spreading& next = in_flight_.emplace_back();
+    next.flats = std::move(flats);
+    std::vector<Transfer> transfers;
+    for (const Flat* flat : next.flats) {
+      const TensorView whole = whole_of(*flat, next);
+      transfers.push_back({own_part(*flat, whole, communicator_.rank()), whole});
+    }
+    next.work = communicator_.all_gather(transfers, next.flats.front()->name);
+  }
+  void finish() {
+    while (!in_flight_.empty()) finish_one();
+  }
+
+ private:
+  TensorView whole_of(const Flat& flat, Spreading& bucket) {
+    if (registered_.owned) return states_.find(state_name(flat, "parameter"))->second;
+    const Buffer& buffer = bucket.buffers.emplace_back(pool_, flat.padded * size_of(flat.dtype),
+                                                       Category::communication);
+    const TensorView whole = buffer.view(flat.dtype, {flat.padded});
+    const std::int64_t first = communicator_.rank() * flat.shard;
+    copy_in(flat, registered_.values, first, first + flat.shard, whole);
+    return whole;
+  }
+
+  void finish_one() {
+    Spreading& bucket = in_flight_.front();
+    bucket.work.wait();
+    for (std::size_t i = 0; i < bucket.buffers.size(); ++i) {
+      const Flat& flat = *bucket.flats[i];
+      const TensorView whole = bucket.buffers[i].view(flat.dtype, {flat.padded});
+      const std::int64_t first = communicator_.rank() * flat.shard;
+      copy_out(flat, whole, 0, first, registered_.values);
+      copy_out(flat, whole, first + flat.shard, flat.padded, registered_.values);
+    }
+    in_flight_.pop_front();
+  }
+
+  const Registered& registered_;
+  const StateViews& states_;
+  MemoryResource& pool_;
+  Communicator& communicator_;
+  std::deque<Spreading> in_flight_;
+};
+
+}  // namespace
+
+void spread_parameters(const FlatLayout& layout, const Registered& registered,
+                       const StateViews& states, MemoryResource& pool, Communicator& communicator,
+                       std::int64_t bucket_bytes) {
+  if (communicator.size() == 1) return;
+  Spreader spreader(registered, states, pool, communicator);
+  std::vector<const Flat*> bucket;
+  std::int64_t bytes = 0;
+  for (const Flat& flat : layout.flats()) {
+    if (!flat.trainable) continue;
+    bucket.push_back(&flat);
+    bytes += flat.padded * size_of(flat.dtype);
+    if (bytes < bucket_bytes && bucket.size() < kMostFlats) continue;
+    spreader.start(std::exchange(bucket, {}));
+    bytes = 0;
+  }
+  if (!bucket.empty()) spreader.start(std::move(bucket));
+  spreader.finish();
+}
+
+ParameterImage::ParameterImage(const FlatLayout& layout, const Registered& registered,
+                               const StateViews& states, Communicator& communicator, bool whole)
+    : layout_(layout), registered_(registered), views_(states) {
+  if (registered.owned) return;
+  for (const Flat& flat : layout.flats()) {
+    const std::int64_t elements = whole ? flat.padded : flat.shard;
+    const Buffer& buffer =
+        memory_.emplace_back(host_memory(), elements * size_of(flat.dtype), Category::parameter);
+    const TensorView image = buffer.view(flat.dtype, {elements});
+    const std::int64_t first = whole ? 0 : communicator.rank() * flat.shard;
+    const TensorView addressed(image.data - first * size_of(flat.dtype), flat.dtype, {flat.padded});
+    copy_in(flat, registered.values, first, first + elements, addressed);
+    views_.emplace(state_name(flat, "parameter"), image);
+  }
+}
+
+void ParameterImage::write_back() const {
+  if (registered_.owned) return;
+  for (const Flat& flat : layout_.flats())
+    copy_out(flat, views_.find(state_name(flat, "parameter"))->second, 0, flat.padded,
+             registered_.values);
+}
+
+}  // namespace ashlar

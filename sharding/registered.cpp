@@ -1,0 +1,59 @@
+#include "sharding/registered.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "sharding/convert.hpp"
+
+namespace ashlar {
+namespace {
+
+/// Calls visit(parameter, first element of it, part of the flat).
+template <typename Visit>
+void for_each_piece(const Flat& layout, const TensorView& flat, std::int64_t begin,
+                    std::int64_t end, const Visit& visit) {
+  for (const Flat::Entry& entry : layout.entries) {
+    const std::int64_t from = std::max(entry.begin, begin), to = std::min(entry.end, end);
+    if (from < to)
+      visit(static_cast<std::size_t>(entry.parameter), from - entry.begin,
+            flat.flat_slice(from, to - from));
+  }
+}
+
+}  // namespace
+
+bool Registered::keeps_gradients(const Flat& flat) const {
+  return std::ranges::all_of(flat.entries, [&](const Flat::Entry& entry) {
+    return gradients[static_cast<std::size_t>(entry.parameter)].data != nullptr;
+  });
+}
+
+void copy_in(const Flat& layout, const std::vector<TensorView>& from, std::int64_t begin,
+             std::int64_t end, const TensorView& flat) {
+  for_each_piece(layout, flat, begin, end, [&](std::size_t p, std::int64_t first, TensorView part) {
+    const TensorView piece = from[p].flat_slice(first, part.elements());
+    convert(piece.data, piece.dtype, part);
+  });
+}
+
+void copy_out(const Flat& layout, const TensorView& flat, std::int64_t begin, std::int64_t end,
+              const std::vector<TensorView>& to) {
+  for_each_piece(layout, flat, begin, end, [&](std::size_t p, std::int64_t first, TensorView part) {
+    convert(part.data, part.dtype, to[p].flat_slice(first, part.elements()));
+  });
+}
+
+void clear_gaps(const Flat& layout, const TensorView& flat) {
+  std::int64_t end = 0;
+  const auto clear = [&](std::int64_t to) {
+    const TensorView gap = flat.flat_slice(end, to - end);
+    if (to > end) std::memset(gap.data, 0, static_cast<std::size_t>(gap.bytes()));
+  };
+  for (const Flat::Entry& entry : layout.entries) {
+    clear(entry.begin);
+    end = entry.end;
+  }
+  clear(flat.elements());
+}
+
+}  // namespace ashlar

@@ -1,0 +1,44 @@
+// A ParameterList as the sharded optimizer's parts see it: parameters with their units, and where
+// the caller's memory lies.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ashlar/sharded_optimizer.hpp"
+#include "sharding/shard_pass.hpp"
+
+namespace ashlar {
+
+struct Registered {
+  std::vector<Parameter> parameters;
+  std::vector<std::string> units;
+  std::vector<TensorView> values;     // by parameter; the caller's, or without memory
+  std::vector<TensorView> gradients;  // by parameter; the caller's, or without memory
+  bool owned = false;                 // by the optimizer: there is no memory of the caller
+
+  /// What gradients of a flat are kept in.
+  DType gradient_dtype(const Flat& flat) const {
+    const TensorView& first = gradients[static_cast<std::size_t>(flat.entries.front().parameter)];
+    return first.data == nullptr ? flat.dtype : first.dtype;
+  }
+  /// Whether the caller has memory for each gradient of the flat.
+  bool keeps_gradients(const Flat& flat) const;
+};
+
+/// Gives every parameter a unit: its own, or one that is named after the first parameter of a run
+/// of about 4 MiB. @throws InvalidArgument for an empty or a mixed list, and for gradients of
+/// several types in a flat.
+Registered resolve_units(const ParameterList& list);
+
+/// Elements [begin, end) of a flat, between its own memory and the caller's by parameter, converted
+/// where the types differ. Gaps and padding of `flat` are left alone.
+/// @param flat the whole flat's elements [padded]
+void copy_in(const Flat& layout, const std::vector<TensorView>& from, std::int64_t begin,
+             std::int64_t end, const TensorView& flat);
+void copy_out(const Flat& layout, const TensorView& flat, std::int64_t begin, std::int64_t end,
+              const std::vector<TensorView>& to);
+/// Zeroes what no parameter covers.
+void clear_gaps(const Flat& layout, const TensorView& flat);
+
+}  // namespace ashlar

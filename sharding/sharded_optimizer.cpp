@@ -1,0 +1,388 @@
+// The second front door: one step from gradients in somebody's memory to updated parameters. Read
+// Implementation::step().
+#include "ashlar/sharded_optimizer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "ashlar/caching_resource.hpp"
+#include "ashlar/checkpoint.hpp"
+#include "ashlar/error.hpp"
+#include "memory/resource_pages.hpp"
+#include "sharding/convert.hpp"
+#include "sharding/flat_update.hpp"
+#include "sharding/gradient_reducer.hpp"
+#include "sharding/initialize.hpp"
+#include "sharding/parameter_sync.hpp"
+#include "sharding/sharded_states.hpp"
+#include "sharding/unit_gatherer.hpp"
+
+namespace ashlar {
+namespace {
+
+/// Keeps what a resource has served, so that steps after the first take no memory upstream.
+struct Pool {
+  Pool(MemoryResource& upstream, std::string name)
+      : pages(upstream, Category::communication),
+        cache(pages, {.name = std::move(name), .expandable = false, .segment_bytes = 1 << 20}) {}
+  ResourcePages pages;
+  CachingResource cache;
+};
+
+double rate_of(const OptimizerConfig& optimizer) {
+  return std::visit([](const auto& rule) { return rule.lr; }, optimizer);
+}
+
+}  // namespace
+
+struct ShardedOptimizer::Implementation {
+  Implementation(const ParameterList& list, Communicator& ranks, const OptimizerConfig& optimizer,
+                 const ShardedOptions& settings)
+      : communicator(ranks),
+        options(settings),
+        rule(optimizer),
+        update(make_optimizer(optimizer)),
+        pool(settings.threads),
+        registered(agree(list, ranks, optimizer, settings)),
+        layout(registered.parameters, registered.units, ranks.size()),
+        states(layout, registered, optimizer, options, ranks),
+        own_reductions(settings.stage == 3 && settings.overlap ? ranks.split(0, ranks.rank())
+                                                               : nullptr),
+        reductions(own_reductions ? *own_reductions : ranks),
+        buckets(reductions.window(), "buckets"),
+        units(*settings.memory, "gathered units"),
+        reducer(layout, registered, options, states.views(), buckets.cache, reductions),
+        gatherer(layout, states.views(), units.cache, ranks,
+                 settings.overlap ? settings.prefetch : 0),
+        rate(rate_of(optimizer)),
+        scale(settings.loss_scale ? settings.loss_scale->initial : 1) {
+    if (registered.owned) {
+      flat_values().fill(options.source ? options.source
+                                        : [this](const Parameter& parameter, std::int64_t first,
+                                                 TensorView values) {
+                                            initialize(parameter, options.seed, first, values);
+                                          });
+    } else {
+      take_over_values(layout, registered, options, communicator);
+      fill_masters();
+    }
+  }
+
+  FlatValues flat_values() const { return {layout, rule, states.views(), communicator}; }
+
+  const TensorView& state(const Flat& flat, std::string_view role) const {
+    return states.views().find(state_name(flat, role))->second;
+  }
+
+  /// The flat's elements that this rank updates.
+  std::pair<std::int64_t, std::int64_t> range(const Flat& flat) const {
+    if (options.stage == 0) return {0, flat.padded};
+    return {communicator.rank() * flat.shard, (communicator.rank() + 1) * flat.shard};
+  }
+
+  /// Elements [begin, end) of a parameter that lie in the own range.
+  TensorView parameter_part(const Flat& flat, const Flat::Entry& entry, std::int64_t begin,
+                            std::int64_t end) const {
+    if (!registered.owned)
+      return registered.values[static_cast<std::size_t>(entry.parameter)].flat_slice(
+          begin - entry.begin, end - begin);
+    const TensorView& values = state(flat, "parameter");
+    const std::int64_t origin = options.stage == 3 ? range(flat).first : 0;
+    return values.flat_slice(begin - origin, end - begin);
+  }
+
+  void fill_masters() {
+    for (const Flat& flat : layout.flats()) {
+      if (!has_master(flat)) continue;
+      const auto [first, last] = range(flat);
+      const TensorView& master = state(flat, "master");
+      const TensorView whole(master.data - first * size_of(DType::f32), DType::f32, {flat.padded});
+      copy_in(flat, registered.values, first, last, whole);
+    }
+  }
+
+  UpdateResult step() {
+    gatherer.end_step();
+    reducer.finish();
+    const double share = 1.0 / (static_cast<double>(all_ranks() * micro_batches) * scale);
+    UpdateResult result;
+    result.grad_norm = exchange_norm() * share;
+    result.learning_rate = options.schedule ? options.schedule->rate(steps + 1) : rate;
+    result.applied = std::isfinite(result.grad_norm);
+    if (result.applied) {
+      ++steps;
+      const double factor = share * clip_factor(result.grad_norm, options.clip);
+      for (int f = 0; f < static_cast<int>(layout.flats().size()); ++f)
+        update_flat(f, {result.learning_rate, steps, factor});
+      if (options.stage == 1 || options.stage == 2)
+        spread_parameters(layout, registered, states.views(), buckets.cache, communicator,
+                          options.bucket_bytes);
+    }
+    adjust_scale(result.applied);
+    reducer.restart();
+    micro_batches = 1;
+    last_norm = result.grad_norm;
+    return result;
+  }
+
+  int all_ranks() const {
+    return communicator.size() * (options.replicas == nullptr ? 1 : options.replicas->size());
+  }
+
+  /// Of the sums over ranks; the same on every rank. @throws InvalidArgument when no rank has any.
+  double exchange_norm() {
+    const std::vector<double>& own = reducer.squares();
+    std::vector<double> mine(own);
+    mine.push_back(reducer.touched() ? 1 : 0);
+    const auto count = static_cast<std::int64_t>(mine.size());
+    std::vector<double> all(mine.size() * static_cast<std::size_t>(communicator.size()));
+    const Transfer transfer{{mine.data(), DType::f64, {count}},
+                            {all.data(), DType::f64, {count * communicator.size()}}};
+    communicator.all_gather({&transfer, 1}, "squared norms").wait();
+    std::vector<double> squares;
+    bool touched = false;
+    for (std::size_t i = 0; i < all.size(); i += mine.size()) {
+      squares.insert(squares.end(), all.begin() + static_cast<std::ptrdiff_t>(i),
+                     all.begin() + static_cast<std::ptrdiff_t>(i + own.size()));
+      touched |= all[i + own.size()] > 0;
+    }
+    if (!touched) {
+      reducer.restart();
+      throw InvalidArgument("step() without any gradient: no rank has reported or written one");
+    }
+    return norm_of(squares, static_cast<std::size_t>(communicator.size()));
+  }
+
+  void update_flat(int f, const StepScalars& scalars) {
+    const Flat& flat = layout.flats()[static_cast<std::size_t>(f)];
+    if (!flat.trainable) return;
+    const auto [first, last] = range(flat);
+    const auto roles = update->states();
+    for_each_part(
+        pool, first, last, flat.entries.size(),
+        [&](std::size_t e) { return std::pair(flat.entries[e].begin, flat.entries[e].end); },
+        [&, first = first](std::size_t e, std::int64_t begin, std::int64_t end) {
+          const Flat::Entry& entry = flat.entries[e];
+          const auto own = [&](std::string_view role) {
+            return state(flat, role).flat_slice(begin - first, end - begin);
+          };
+          std::array<TensorView, 4> state;
+          for (std::size_t s = 0; s < roles.size(); ++s) state[s] = own(roles[s]);
+          const TensorView parameter = parameter_part(flat, entry, begin, end);
+          const bool decay = layout.parameters()[static_cast<std::size_t>(entry.parameter)].decay;
+          const Segment segment{0, end - begin, decay};
+          update->step(has_master(flat) ? own("master") : parameter,
+                       has_master(flat) ? parameter : TensorView(),
+                       reducer.sum(f, entry, begin, end), {state.data(), roles.size()},
+                       {&segment, 1}, scalars);
+        });
+  }
+
+  void adjust_scale(bool applied) {
+    if (!options.loss_scale) return;
+    good_steps = applied ? good_steps + 1 : 0;
+    if (!applied) scale /= 2;
+    if (good_steps == options.loss_scale->growth_interval) {
+      scale *= 2;
+      good_steps = 0;
+    }
+  }
+
+  int find(std::string_view name) const {
+    const auto found = std::ranges::find(registered.parameters, name, &Parameter::name);
+    if (found == registered.parameters.end())
+      throw InvalidArgument(fmt::format("no parameter is called '{}'", name));
+    return static_cast<int>(found - registered.parameters.begin());
+  }
+
+  int find_trainable(std::string_view name) const {
+    const int p = find(name);
+    if (!registered.parameters[static_cast<std::size_t>(p)].trainable)
+      throw InvalidArgument(fmt::format("parameter '{}' is frozen and has no gradient", name));
+    return p;
+  }
+
+  TensorView values(int p) const {
+    const Parameter& parameter = registered.parameters[static_cast<std::size_t>(p)];
+    if (!registered.owned) return registered.values[static_cast<std::size_t>(p)];
+    if (options.stage == 3) {
+      if (gatherer.held(parameter.unit)) return gatherer.whole(p);
+      throw InvalidArgument(
+          fmt::format("parameter '{}' is touched outside of a lease of its unit '{}'",
+                      parameter.name, registered.units[static_cast<std::size_t>(parameter.unit)]));
+    }
+    const Flat& flat = layout.flats()[static_cast<std::size_t>(layout.flat_of(p))];
+    TensorView view = state(flat, "parameter");
+    return {view.flat_slice(layout.entry_of(p).begin, 0).data, flat.dtype, parameter.shape};
+  }
+
+  void read(int p, const TensorView& out, const ReadOptions& how) const {
+    const Flat& flat = layout.flats()[static_cast<std::size_t>(layout.flat_of(p))];
+    const bool local = !how.average && options.stage != 3 && !has_master(flat);
+    if (local) {
+      if (out.data != nullptr) convert(values(p).data, values(p).dtype, out);
+      return;
+    }
+    flat_values().read(p, out, how.average ? "ema" : "");
+    if (how.everywhere) communicator.broadcast(out, 0, "read").wait();
+  }
+
+  void save(const std::filesystem::path& directory, std::string_view counters) const {
+    nlohmann::json all = nlohmann::json::parse(counters);
+    all["step"] = steps;
+    all["loss_scale"] = scale;
+    if (options.replicas == nullptr || options.replicas->rank() == 0) {
+      const ParameterImage image(layout, registered, states.views(), communicator, false);
+      const FlatValues values(layout, rule, image.views(), communicator);
+      save_checkpoint(communicator, directory, layout, values.shards(), all.dump());
+    }
+    if (options.replicas != nullptr) options.replicas->barrier("save");
+  }
+
+  std::string load(const std::filesystem::path& directory) {
+    ParameterImage image(layout, registered, states.views(), communicator, true);
+    FlatValues values(layout, rule, image.views(), communicator);
+    const std::string text = load_checkpoint(communicator, directory, layout, values.shards());
+    values.spread();
+    image.write_back();
+    const auto counters = nlohmann::json::parse(text);
+    steps = counters.value("step", std::int64_t{0});
+    if (options.loss_scale) scale = counters.value("loss_scale", scale);
+    return text;
+  }
+
+  Communicator& communicator;
+  ShardedOptions options;
+  OptimizerConfig rule;
+  std::unique_ptr<Optimizer> update;
+  ThreadPool pool;
+  Registered registered;
+  FlatLayout layout;
+  ShardedStates states;
+  // At stage 3 gathers and reductions go their own ways: a rank whose branch leaves a gradient out
+  // reduces later than others, and still gathers when they do.
+  std::unique_ptr<Communicator> own_reductions;
+  Communicator& reductions;
+  Pool buckets, units;
+  GradientReducer reducer;
+  UnitGatherer gatherer;
+  double rate;
+  double scale;
+  std::int64_t good_steps = 0;  // since the scale last changed
+  std::int64_t steps = 0;
+  int micro_batches = 1;
+  bool accumulating = false;
+  double last_norm = 0;
+};
+
+ShardedOptimizer::ShardedOptimizer(const ParameterList& parameters, Communicator& communicator,
+                                   const OptimizerConfig& optimizer, const ShardedOptions& options)
+    : implementation_(
+          std::make_unique<Implementation>(parameters, communicator, optimizer, options)) {}
+ShardedOptimizer::~ShardedOptimizer() = default;
+ShardedOptimizer::ShardedOptimizer(ShardedOptimizer&&) noexcept = default;
+
+void ShardedOptimizer::grad_ready(std::string_view parameter) {
+  const int p = implementation_->find_trainable(parameter);
+  if (!implementation_->accumulating) implementation_->reducer.ready(p);
+}
+void ShardedOptimizer::grad_ready(std::string_view parameter, const TensorView& gradient) {
+  const int p = implementation_->find_trainable(parameter);
+  if (!implementation_->accumulating) implementation_->reducer.ready(p, gradient);
+}
+UpdateResult ShardedOptimizer::step() { return implementation_->step(); }
+void ShardedOptimizer::zero_grad() { implementation_->reducer.clear(); }
+
+ShardedOptimizer::NoSync::NoSync(Implementation& optimizer) : optimizer_(optimizer) {
+  optimizer_.accumulating = true;
+}
+ShardedOptimizer::NoSync::~NoSync() {
+  optimizer_.accumulating = false;
+  ++optimizer_.micro_batches;
+}
+ShardedOptimizer::NoSync ShardedOptimizer::no_sync() { return NoSync(*implementation_); }
+
+ShardedOptimizer::Lease::Lease(Lease&& other) noexcept
+    : optimizer_(std::exchange(other.optimizer_, nullptr)), unit_(other.unit_) {}
+ShardedOptimizer::Lease::~Lease() {
+  if (optimizer_ != nullptr && optimizer_->options.stage == 3) optimizer_->gatherer.release(unit_);
+}
+TensorView ShardedOptimizer::Lease::operator[](std::string_view parameter) const {
+  const int p = optimizer_->find(parameter);
+  if (optimizer_->registered.parameters[static_cast<std::size_t>(p)].unit != unit_) {
+    throw InvalidArgument(
+        fmt::format("parameter '{}' does not belong to unit '{}'", parameter,
+                    optimizer_->registered.units[static_cast<std::size_t>(unit_)]));
+  }
+  return optimizer_->values(p);
+}
+const std::string& ShardedOptimizer::Lease::unit() const {
+  return optimizer_->registered.units[static_cast<std::size_t>(unit_)];
+}
+ShardedOptimizer::Lease ShardedOptimizer::gather(std::string_view unit) {
+  const auto& units = implementation_->registered.units;
+  const auto found = std::ranges::find(units, unit);
+  if (found == units.end()) throw InvalidArgument(fmt::format("no unit is called '{}'", unit));
+  const int u = static_cast<int>(found - units.begin());
+  if (implementation_->options.stage == 3) implementation_->gatherer.acquire(u);
+  return {*implementation_, u};
+}
+
+TensorView ShardedOptimizer::values(std::string_view parameter) const {
+  return implementation_->values(implementation_->find(parameter));
+}
+TensorView ShardedOptimizer::gradient(std::string_view parameter) {
+  const int p = implementation_->find_trainable(parameter);
+  if (implementation_->registered.owned) return implementation_->reducer.local(p);
+  return implementation_->registered.gradients[static_cast<std::size_t>(p)];
+}
+void ShardedOptimizer::read(std::string_view parameter, const TensorView& values,
+                            const ReadOptions& options) const {
+  implementation_->read(implementation_->find(parameter), values, options);
+}
+
+double ShardedOptimizer::lr() const {
+  const Implementation& self = *implementation_;
+  return self.options.schedule ? self.options.schedule->rate(self.steps + 1) : self.rate;
+}
+void ShardedOptimizer::set_lr(double rate) {
+  implementation_->rate = rate;
+  if (implementation_->options.schedule) implementation_->options.schedule->lr = rate;
+}
+double ShardedOptimizer::grad_norm() const { return implementation_->last_norm; }
+double ShardedOptimizer::loss_scale() const { return implementation_->scale; }
+std::int64_t ShardedOptimizer::steps() const { return implementation_->steps; }
+void ShardedOptimizer::save(const std::filesystem::path& directory,
+                            std::string_view counters) const {
+  implementation_->save(directory, counters);
+}
+std::string ShardedOptimizer::load(const std::filesystem::path& directory) {
+  return implementation_->load(directory);
+}
+const FlatLayout& ShardedOptimizer::layout() const { return implementation_->layout; }
+PerCategory<std::int64_t> ShardedOptimizer::state_bytes() const {
+  const Implementation& self = *implementation_;
+  return with_callers_memory(self.states.bytes(), self.registered);
+}
+PerCategory<std::int64_t> ShardedOptimizer::unsharded_bytes() const {
+  const Implementation& self = *implementation_;
+  return unsharded(self.layout, self.registered, self.update->states().size());
+}
+SentBytes ShardedOptimizer::sent_bytes() const {
+  const Implementation& self = *implementation_;
+  SentBytes sent = self.communicator.sent_bytes();
+  if (!self.own_reductions) return sent;
+  const SentBytes more = self.own_reductions->sent_bytes();
+  std::ranges::transform(sent, more, sent.begin(), std::plus<>());
+  return sent;
+}
+std::int64_t ShardedOptimizer::transient_bytes() const {
+  return implementation_->buckets.cache.statistics().peak_live_bytes +
+         implementation_->units.cache.statistics().peak_live_bytes;
+}
+
+}  // namespace ashlar

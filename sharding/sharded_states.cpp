@@ -1,0 +1,70 @@
+#include "sharding/sharded_states.hpp"
+
+#include <cstring>
+
+namespace ashlar {
+
+ShardedStates::ShardedStates(const FlatLayout& layout, const Registered& registered,
+                             const OptimizerConfig& optimizer, const ShardedOptions& options,
+                             Communicator& communicator) {
+  const auto roles = states_of(optimizer);
+  for (const Flat& flat : layout.flats()) {
+    const auto add = [&](std::string_view role, DType dtype, bool sharded, Category category,
+                         bool window) {
+      layout_.add(state_name(flat, role), {dtype, {sharded ? flat.shard : flat.padded}}, category,
+                  window);
+    };
+    if (registered.owned)
+      add("parameter", flat.dtype, options.stage == 3, Category::parameter, true);
+    if (!flat.trainable) continue;
+    const DType gradient = registered.gradient_dtype(flat);
+    if (!registered.keeps_gradients(flat)) {
+      const bool whole = options.stage == 0 || (options.stage == 1 && registered.owned);
+      add("gradient", gradient, !whole, Category::gradient,
+          whole && options.reduce.value_or(gradient) == gradient);
+    }
+    if (has_master(flat))
+      add("master", DType::f32, options.stage > 0, Category::optimizer_state, false);
+    for (const std::string& role : roles)
+      add(role, DType::f32, options.stage > 0, Category::optimizer_state, false);
+  }
+  for (const Space space : {Space::state, Space::state_window}) {
+    MemoryResource& resource = space == Space::state ? *options.memory : communicator.window();
+    Buffer& memory = memory_[static_cast<std::size_t>(space)];
+    memory = Buffer(resource, layout_.bytes(space), Category::optimizer_state);
+    std::memset(memory.data(), 0, static_cast<std::size_t>(memory.bytes()));
+  }
+  for (const auto& [name, entry] : layout_.entries()) {
+    const Buffer& memory = memory_[static_cast<std::size_t>(entry.space)];
+    views_.emplace(name, memory.view(entry.type.dtype, entry.type.shape, entry.offset));
+  }
+}
+
+PerCategory<std::int64_t> with_callers_memory(PerCategory<std::int64_t> bytes,
+                                              const Registered& registered) {
+  const auto add = [&](Category category, const std::vector<TensorView>& views) {
+    for (const TensorView& view : views)
+      if (view.data != nullptr) bytes[static_cast<std::size_t>(category)] += view.bytes();
+  };
+  add(Category::parameter, registered.values);
+  add(Category::gradient, registered.gradients);
+  return bytes;
+}
+
+PerCategory<std::int64_t> unsharded(const FlatLayout& layout, const Registered& registered,
+                                    std::size_t optimizer_states) {
+  PerCategory<std::int64_t> bytes{};
+  const auto add = [&](Category category, std::int64_t more) {
+    bytes[static_cast<std::size_t>(category)] += more;
+  };
+  for (const Flat& flat : layout.flats()) {
+    add(Category::parameter, flat.elements * size_of(flat.dtype));
+    if (!flat.trainable) continue;
+    const auto states = static_cast<std::int64_t>(optimizer_states) + (has_master(flat) ? 1 : 0);
+    add(Category::gradient, flat.elements * size_of(registered.gradient_dtype(flat)));
+    add(Category::optimizer_state, flat.elements * states * size_of(DType::f32));
+  }
+  return bytes;
+}
+
+}  // namespace ashlar

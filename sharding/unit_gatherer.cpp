@@ -1,0 +1,102 @@
+#include "sharding/unit_gatherer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "ashlar/error.hpp"
+#include "sharding/shard_pass.hpp"
+
+namespace ashlar {
+
+UnitGatherer::UnitGatherer(const FlatLayout& layout, const StateViews& states, MemoryResource& pool,
+                           Communicator& communicator, int prefetch)
+    : layout_(layout),
+      states_(states),
+      pool_(pool),
+      communicator_(communicator),
+      prefetch_(prefetch),
+      units_(layout.units().size()) {
+  for (int f = 0; f < static_cast<int>(layout.flats().size()); ++f)
+    unit(layout.flats()[static_cast<std::size_t>(f)].unit).flats.push_back(f);
+}
+
+void UnitGatherer::start(int u) {
+  Unit& target = unit(u);
+  std::vector<Transfer> transfers;
+  for (const int f : target.flats) {
+    const Flat& flat = layout_.flats()[static_cast<std::size_t>(f)];
+    const Buffer& buffer = target.memory.emplace_back(pool_, flat.padded * size_of(flat.dtype),
+                                                      Category::gathered_parameter);
+    transfers.push_back({states_.find(state_name(flat, "parameter"))->second,
+                         buffer.view(flat.dtype, {flat.padded})});
+  }
+  target.work = communicator_.all_gather(transfers, layout_.units()[static_cast<std::size_t>(u)]);
+}
+
+void UnitGatherer::drop(int u) noexcept {
+  unit(u).memory.clear();
+  unit(u).awaited = false;
+}
+
+/// The order is not what it was: what nobody holds goes.
+void UnitGatherer::drop_awaited() {
+  for (int u = 0; u < static_cast<int>(units_.size()); ++u) {
+    if (!unit(u).awaited) continue;
+    unit(u).awaited = false;
+    unit(u).work.wait();
+    if (unit(u).leases == 0) drop(u);
+  }
+}
+
+void UnitGatherer::acquire(int u) {
+  Unit& wanted = unit(u);
+  if (!wanted.awaited) drop_awaited();
+  wanted.awaited = false;
+  if (wanted.memory.empty()) start(u);
+  follower_[last_] = u;
+  last_ = {last_.second, u};
+  prefetch();
+  wanted.work.wait();
+  ++wanted.leases;
+}
+
+/// A unit that follows itself, as the last one does when backward begins, is kept instead.
+void UnitGatherer::prefetch() {
+  std::pair<int, int> at = last_;
+  for (int i = 0; i < prefetch_; ++i) {
+    const auto next = follower_.find(at);
+    if (next == follower_.end()) return;
+    Unit& ahead = unit(next->second);
+    if (ahead.memory.empty()) start(next->second);
+    ahead.awaited = true;
+    at = {at.second, next->second};
+  }
+}
+
+void UnitGatherer::release(int u) noexcept {
+  if (--unit(u).leases == 0 && !unit(u).awaited) drop(u);
+}
+
+TensorView UnitGatherer::whole(int p) const {
+  const int f = layout_.flat_of(p);
+  const Flat& flat = layout_.flats()[static_cast<std::size_t>(f)];
+  const Unit& holder = units_[static_cast<std::size_t>(flat.unit)];
+  const auto at = std::ranges::find(holder.flats, f) - holder.flats.begin();
+  const Buffer& buffer = holder.memory[static_cast<std::size_t>(at)];
+  const Flat::Entry& entry = layout_.entry_of(p);
+  return buffer.view(flat.dtype, layout_.parameters()[static_cast<std::size_t>(p)].shape,
+                     entry.begin * size_of(flat.dtype));
+}
+
+void UnitGatherer::end_step() {
+  for (std::size_t u = 0; u < units_.size(); ++u) {
+    if (units_[u].leases > 0)
+      throw InvalidArgument(
+          fmt::format("step() while a lease of unit '{}' is held", layout_.units()[u]));
+  }
+  drop_awaited();
+  last_ = {-1, -1};
+}
+
+}  // namespace ashlar

@@ -1,0 +1,57 @@
+// Parameters at stage 3: whole while somebody holds a lease of their unit, and fetched ahead in the
+// order that the last step had.
+#pragma once
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "ashlar/buffer.hpp"
+#include "ashlar/communicator.hpp"
+#include "sharding/flat_values.hpp"
+
+namespace ashlar {
+
+class UnitGatherer {
+ public:
+  /// @param states "<flat>/parameter" of every flat: its own [shard]
+  /// @param pool of whole units
+  UnitGatherer(const FlatLayout& layout, const StateViews& states, MemoryResource& pool,
+               Communicator& communicator, int prefetch);
+
+  /// Collective. The unit is whole on return, until as many release()s.
+  void acquire(int unit);
+  void release(int unit) noexcept;
+  bool held(int unit) const { return units_[static_cast<std::size_t>(unit)].leases > 0; }
+  /// A held parameter.
+  TensorView whole(int parameter) const;
+  /// Parameters are about to change: what was fetched ahead is dropped. @throws InvalidArgument
+  /// naming a unit that is still held.
+  void end_step();
+
+ private:
+  struct Unit {
+    std::vector<int> flats;
+    std::vector<Buffer> memory;  // by flat; empty: not here
+    Work work;
+    int leases = 0;
+    bool awaited = false;  // fetched ahead, or kept, for the next acquire
+  };
+
+  Unit& unit(int u) { return units_[static_cast<std::size_t>(u)]; }
+  void start(int u);
+  void drop(int u) noexcept;
+  void drop_awaited();
+  void prefetch();
+
+  const FlatLayout& layout_;
+  const StateViews& states_;
+  MemoryResource& pool_;
+  Communicator& communicator_;
+  int prefetch_;
+  std::vector<Unit> units_;
+  std::pair<int, int> last_{-1, -1};             // units acquired before
+  std::map<std::pair<int, int>, int> follower_;  // of two units in a row, when last seen
+};
+
+}  // namespace ashlar
