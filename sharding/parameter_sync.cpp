@@ -111,16 +111,17 @@ class Spreader {
            Communicator& communicator)
       : registered_(registered), states_(states), pool_(pool), communicator_(communicator) {}
 
-  void start(std::vector<const Flat*> flats) {
+  /// @param transfers that go along
+  void start(std::vector<const Flat*> flats, std::vector<Transfer> transfers = {}) {
     if (in_flight_.size() >= 2) finish_one();
     Spreading& next = in_flight_.emplace_back();
     next.flats = std::move(flats);
-    std::vector<Transfer> transfers;
     for (const Flat* flat : next.flats) {
       const TensorView whole = whole_of(*flat, next);
       transfers.push_back({own_part(*flat, whole, communicator_.rank()), whole});
     }
-    next.work = communicator_.all_gather(transfers, next.flats.front()->name);
+    next.work = communicator_.all_gather(
+        transfers, next.flats.empty() ? "squared norms" : next.flats.front()->name);
   }
   void finish() {
     while (!in_flight_.empty()) finish_one();
@@ -161,20 +162,20 @@ class Spreader {
 
 void spread_parameters(const FlatLayout& layout, const Registered& registered,
                        const StateViews& states, MemoryResource& pool, Communicator& communicator,
-                       std::int64_t bucket_bytes) {
-  if (communicator.size() == 1) return;
+                       std::int64_t bucket_bytes, std::vector<Transfer> along) {
   Spreader spreader(registered, states, pool, communicator);
   std::vector<const Flat*> bucket;
   std::int64_t bytes = 0;
   for (const Flat& flat : layout.flats()) {
     if (!flat.trainable) continue;
+    if (bytes >= bucket_bytes || bucket.size() == kMostFlats) {
+      spreader.start(std::exchange(bucket, {}));
+      bytes = 0;
+    }
     bucket.push_back(&flat);
     bytes += flat.padded * size_of(flat.dtype);
-    if (bytes < bucket_bytes && bucket.size() < kMostFlats) continue;
-    spreader.start(std::exchange(bucket, {}));
-    bytes = 0;
   }
-  if (!bucket.empty()) spreader.start(std::move(bucket));
+  spreader.start(std::move(bucket), std::move(along));
   spreader.finish();
 }
 

@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "ashlar/caching_resource.hpp"
 #include "ashlar/checkpoint.hpp"
@@ -17,6 +18,7 @@
 #include "sharding/flat_update.hpp"
 #include "sharding/gradient_reducer.hpp"
 #include "sharding/initialize.hpp"
+#include "sharding/norm_exchange.hpp"
 #include "sharding/parameter_sync.hpp"
 #include "sharding/sharded_states.hpp"
 #include "sharding/unit_gatherer.hpp"
@@ -58,6 +60,7 @@ struct ShardedOptimizer::Implementation {
         reducer(layout, registered, options, states.views(), buckets.cache, reductions),
         gatherer(layout, states.views(), units.cache, ranks,
                  settings.overlap ? settings.prefetch : 0),
+        norms(layout.flats().size(), ranks.size()),
         rate(rate_of(optimizer)),
         scale(settings.loss_scale ? settings.loss_scale->initial : 1) {
     if (registered.owned) {
@@ -108,20 +111,21 @@ struct ShardedOptimizer::Implementation {
   UpdateResult step() {
     gatherer.end_step();
     reducer.finish();
-    const double share = 1.0 / (static_cast<double>(all_ranks() * micro_batches) * scale);
+    norms.set(reducer.squares(), reducer.touched());
     UpdateResult result;
-    result.grad_norm = exchange_norm() * share;
     result.learning_rate = options.schedule ? options.schedule->rate(steps + 1) : rate;
-    result.applied = std::isfinite(result.grad_norm);
-    if (result.applied) {
-      ++steps;
-      const double factor = share * clip_factor(result.grad_norm, options.clip);
-      for (int f = 0; f < static_cast<int>(layout.flats().size()); ++f)
-        update_flat(f, {result.learning_rate, steps, factor});
-      if (options.stage == 1 || options.stage == 2)
-        spread_parameters(layout, registered, states.views(), buckets.cache, communicator,
-                          options.bucket_bytes);
+    const double share = 1.0 / (static_cast<double>(all_ranks() * micro_batches) * scale);
+    if (!norm_goes_along()) {
+      norms.exchange(communicator);
+      if (!norms.touched()) {
+        reducer.restart();
+        throw InvalidArgument("step() without any gradient: no rank has reported or written one");
+      }
+      result.grad_norm = norms.norm() * share;
+      result.applied = !checks_norm() || std::isfinite(result.grad_norm);
     }
+    if (result.applied) apply(result, share);
+    if (norm_goes_along()) result.grad_norm = norms.norm() * share;
     adjust_scale(result.applied);
     reducer.restart();
     micro_batches = 1;
@@ -129,32 +133,30 @@ struct ShardedOptimizer::Implementation {
     return result;
   }
 
-  int all_ranks() const {
-    return communicator.size() * (options.replicas == nullptr ? 1 : options.replicas->size());
+  void apply(const UpdateResult& result, double share) {
+    ++steps;
+    const double factor = share * clip_factor(result.grad_norm, options.clip);
+    for (int f = 0; f < static_cast<int>(layout.flats().size()); ++f)
+      update_flat(f, {result.learning_rate, steps, factor});
+    if (options.stage != 1 && options.stage != 2) return;
+    std::vector<Transfer> along;
+    if (norm_goes_along()) along.push_back(norms.transfer());
+    spread_parameters(layout, registered, states.views(), buckets.cache, communicator,
+                      options.bucket_bytes, std::move(along));
   }
 
-  /// Of the sums over ranks; the same on every rank. @throws InvalidArgument when no rank has any.
-  double exchange_norm() {
-    const std::vector<double>& own = reducer.squares();
-    std::vector<double> mine(own);
-    mine.push_back(reducer.touched() ? 1 : 0);
-    const auto count = static_cast<std::int64_t>(mine.size());
-    std::vector<double> all(mine.size() * static_cast<std::size_t>(communicator.size()));
-    const Transfer transfer{{mine.data(), DType::f64, {count}},
-                            {all.data(), DType::f64, {count * communicator.size()}}};
-    communicator.all_gather({&transfer, 1}, "squared norms").wait();
-    std::vector<double> squares;
-    bool touched = false;
-    for (std::size_t i = 0; i < all.size(); i += mine.size()) {
-      squares.insert(squares.end(), all.begin() + static_cast<std::ptrdiff_t>(i),
-                     all.begin() + static_cast<std::ptrdiff_t>(i + own.size()));
-      touched |= all[i + own.size()] > 0;
-    }
-    if (!touched) {
-      reducer.restart();
-      throw InvalidArgument("step() without any gradient: no rank has reported or written one");
-    }
-    return norm_of(squares, static_cast<std::size_t>(communicator.size()));
+  bool checks_norm() const { return options.clip > 0 || options.loss_scale; }
+
+  /// Nothing depends on the norm: it saves a collective to send it with the parameters.
+  bool norm_goes_along() const {
+    return (options.stage == 1 || options.stage == 2) && !checks_norm() && !registered.owned &&
+           std::ranges::all_of(layout.flats(), [&](const Flat& flat) {
+             return !flat.trainable || registered.keeps_gradients(flat);
+           });
+  }
+
+  int all_ranks() const {
+    return communicator.size() * (options.replicas == nullptr ? 1 : options.replicas->size());
   }
 
   void update_flat(int f, const StepScalars& scalars) {
@@ -270,6 +272,7 @@ struct ShardedOptimizer::Implementation {
   Pool buckets, units;
   GradientReducer reducer;
   UnitGatherer gatherer;
+  NormExchange norms;
   double rate;
   double scale;
   std::int64_t good_steps = 0;  // since the scale last changed
@@ -371,6 +374,16 @@ PerCategory<std::int64_t> ShardedOptimizer::state_bytes() const {
 PerCategory<std::int64_t> ShardedOptimizer::unsharded_bytes() const {
   const Implementation& self = *implementation_;
   return unsharded(self.layout, self.registered, self.update->states().size());
+}
+std::string ShardedOptimizer::summary() const {
+  const auto sum = [](const PerCategory<std::int64_t>& bytes) {
+    return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
+  };
+  const std::int64_t here = sum(state_bytes()), whole = sum(unsharded_bytes());
+  const double saved =
+      std::max(0.0, 100 * (1 - static_cast<double>(here) / static_cast<double>(whole)));
+  return fmt::format("model state {} per rank, {} unsharded ({:.0f} % saved)", format_bytes(here),
+                     format_bytes(whole), saved);
 }
 SentBytes ShardedOptimizer::sent_bytes() const {
   const Implementation& self = *implementation_;
