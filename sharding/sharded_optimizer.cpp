@@ -308,6 +308,7 @@ ShardedOptimizer::NoSync::~NoSync() {
   ++optimizer_.micro_batches;
 }
 ShardedOptimizer::NoSync ShardedOptimizer::no_sync() { return NoSync(*implementation_); }
+bool ShardedOptimizer::syncing() const { return !implementation_->accumulating; }
 
 ShardedOptimizer::Lease::Lease(Lease&& other) noexcept
     : optimizer_(std::exchange(other.optimizer_, nullptr)), unit_(other.unit_) {}

@@ -145,6 +145,8 @@ class ShardedOptimizer {
   };
   /// grad_ready means nothing until the guard goes; then the next micro-batch begins.
   NoSync no_sync();
+  /// Whether grad_ready counts: no guard lives.
+  bool syncing() const;
 
   /// Keeps a unit's parameters whole while it lives; outlives no optimizer.
   class [[nodiscard]] Lease {
