@@ -66,3 +66,11 @@ if(ASHLAR_SANITIZE)
                                                 -Wno-maybe-uninitialized)  # false on std::regex (GCC bug 105562)
   target_link_options(ashlar_flags INTERFACE -fsanitize=${ASHLAR_SANITIZE})
 endif()
+
+# Seconds that a test may take; with sanitizers three times as many.
+function(ashlar_time_limit test seconds)
+  if(ASHLAR_SANITIZE)
+    math(EXPR seconds "3 * ${seconds}")
+  endif()
+  set_tests_properties(${test} PROPERTIES TIMEOUT ${seconds})
+endfunction()

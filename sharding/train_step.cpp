@@ -64,8 +64,9 @@ void require_gradients(const Graph& joint) {
 }  // namespace
 
 struct TrainStep::Implementation {
+  /// Without the other ranks.
   Implementation(Communicator& ranks, const LossModel& model, const TrainConfig& settings,
-                 const std::vector<ForwardModel>& forwards, const Hooks& hooks)
+                 const std::vector<ForwardModel>& forwards)
       : communicator(ranks),
         config(resolved(settings)),
         options(shard_options(config)),
@@ -88,6 +89,10 @@ struct TrainStep::Implementation {
       forward(tracer);
       programs.push_back(compile(shard(tracer.graph(), layout, once), order, backend, states));
     }
+  }
+
+  /// Collective.
+  void start(const Hooks& hooks) {
     if (hooks.compiled) hooks.compiled(programs[0]);
     agree();
     allocate();
@@ -123,13 +128,11 @@ struct TrainStep::Implementation {
       if (s < 2) bytes[s] = states.bytes(static_cast<Space>(s));
       allocated += bytes[s];
     }
-    if (config.recompute == Recompute::budget && allocated > config.memory_budget) {
-      throw InvalidArgument(fmt::format(
-          "a memory budget of {} cannot be met: validation or sampling need {} per rank",
-          format_bytes(config.memory_budget), format_bytes(allocated)));
-    }
     const Host host = survey(communicator);
-    collectively(communicator, [&] { take_memory(bytes, host); });
+    collectively(communicator, [&] {
+      require_within_budget();
+      take_memory(bytes, host);
+    });
     for (const Program& program : programs) {
       executors.push_back(std::make_unique<Executor>(program, bases, communicator, pool));
       executors.back()->poison = executors.back()->poison || config.poison;
@@ -164,6 +167,13 @@ struct TrainStep::Implementation {
       trace.write(use.begins ? "allocate" : "free", use.data, use.bytes, use.category,
                   use.maker != nullptr && use.maker->op->start != nullptr ? 1 : 0, name);
     };
+  }
+
+  void require_within_budget() const {
+    if (config.recompute != Recompute::budget || allocated <= config.memory_budget) return;
+    throw InvalidArgument(
+        fmt::format("a memory budget of {} cannot be met: validation or sampling need {} per rank",
+                    format_bytes(config.memory_budget), format_bytes(allocated)));
   }
 
   /// Memory that the machine does not have is refused before it is touched.
@@ -269,9 +279,12 @@ TrainStep::TrainStep(Communicator& communicator, const LossModel& model, const T
                      const std::vector<ForwardModel>& forwards)
     : TrainStep(communicator, model, config, forwards, {}) {}
 TrainStep::TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
-                     const std::vector<ForwardModel>& forwards, const Hooks& hooks)
-    : implementation_(
-          std::make_unique<Implementation>(communicator, model, config, forwards, hooks)) {}
+                     const std::vector<ForwardModel>& forwards, const Hooks& hooks) {
+  collectively(communicator, [&] {
+    implementation_ = std::make_unique<Implementation>(communicator, model, config, forwards);
+  });
+  implementation_->start(hooks);
+}
 TrainStep::~TrainStep() = default;
 TrainStep::TrainStep(TrainStep&&) noexcept = default;
 

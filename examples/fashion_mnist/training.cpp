@@ -11,10 +11,13 @@ namespace {
 
 using ashlar::InvalidArgument;
 
-std::int64_t samples_per_rank(const Recipe& recipe, int ranks) {
-  if (recipe.batch % ranks == 0) return recipe.batch / ranks;
-  throw InvalidArgument(
-      fmt::format("a batch of {} does not divide among {} ranks", recipe.batch, ranks));
+std::int64_t samples_per_rank(const Recipe& recipe, ashlar::Communicator& ranks) {
+  ashlar::collectively(ranks, [&] {
+    if (recipe.batch % ranks.size() != 0)
+      throw InvalidArgument(
+          fmt::format("a batch of {} does not divide among {} ranks", recipe.batch, ranks.size()));
+  });
+  return recipe.batch / ranks.size();
 }
 
 ashlar::TrainConfig train_config(const Recipe& recipe, std::int64_t samples, std::int64_t steps) {
@@ -36,7 +39,7 @@ Training::Training(ashlar::Communicator& ranks, const FashionMnist& data, const 
       data_(data),
       recipe_(recipe),
       steps_per_epoch_(std::max<std::int64_t>(1, data.train.size() / recipe.batch)),
-      samples_(samples_per_rank(recipe, ranks.size())),
+      samples_(samples_per_rank(recipe, ranks)),
       train_(ranks,
              [this](ashlar::Tracer& t) { return classifier_loss(t, recipe_.classifier, samples_); },
              train_config(recipe, samples_, steps()),

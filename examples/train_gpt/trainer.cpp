@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cmath>
 #include <cstring>
 
 #include "ashlar/checkpoint.hpp"
@@ -30,8 +29,10 @@ void require_same_flags(ashlar::Communicator& world, const Options& options) {
   try {
     ashlar::require_agreement(world, "flags", agreement_entries(options));
   } catch (const ashlar::InvalidArgument& error) {
-    throw ashlar::InvalidArgument(
-        fmt::format("{}; start every rank with the same flags", error.what()));
+    ashlar::collectively(world, [&] {
+      throw ashlar::InvalidArgument(
+          fmt::format("{}; start every rank with the same flags", error.what()));
+    });
   }
 }
 
@@ -172,7 +173,7 @@ void Trainer::build() {
   ashlar::TrainConfig config = train_config(options_);
   config.allocation_trace = trace_ ? &*trace_ : nullptr;
   train_.emplace(world_, loss, config, forwards);
-  require_frozen();
+  ashlar::collectively(world_, [&] { require_frozen(); });
 }
 
 void Trainer::require_frozen() const {
@@ -190,8 +191,16 @@ void Trainer::start_weights() {
   if (!options_.init.empty()) ashlar::load_pretrained(world_, options_.init, *train_);
   if (options_.resume.empty()) return;
   const auto shards = train_->shards();
-  const auto counters = nlohmann::json::parse(
-      ashlar::load_checkpoint(world_, options_.resume, train_->layout(), shards));
+  const std::string text =
+      ashlar::load_checkpoint(world_, options_.resume, train_->layout(), shards);
+  std::int64_t step = 0;
+  ashlar::collectively(world_, [&] { step = step_of(text); });
+  train_->restore_from_shards();
+  train_->set_steps(step);
+}
+
+std::int64_t Trainer::step_of(const std::string& text) const {
+  const auto counters = nlohmann::json::parse(text);
   for (const char* key : {"step", "seed"})
     if (!counters.contains(key) || !counters[key].is_number_integer())
       throw ashlar::InvalidArgument(
@@ -202,8 +211,7 @@ void Trainer::start_weights() {
         fmt::format("{}: was trained with --seed {}; give the same one to continue",
                     options_.resume.string(), counters["seed"].dump()));
   }
-  train_->restore_from_shards();
-  train_->set_steps(counters["step"].get<std::int64_t>());
+  return counters["step"].get<std::int64_t>();
 }
 
 void Trainer::tell_nothing_to_do() const {
@@ -236,25 +244,6 @@ void Trainer::run() {
     }
   }
   finish();
-}
-
-void Trainer::require_finite(const StepMetrics& metrics) {
-  if (std::isfinite(metrics.loss) && std::isfinite(metrics.grad_norm)) return;
-  const int bad = train_->first_bad_parameter();
-  const auto number = [](double x) { return std::isnan(x) ? "nan" : fmt::format("{}", x); };
-  throw ashlar::InvalidArgument(fmt::format(
-      "step {}: loss {} and gradient norm {} are not finite; {}; try a lower --lr, more --warmup "
-      "or --clip 1",
-      metrics.step, number(metrics.loss), number(metrics.grad_norm),
-      bad < 0 ? "all gradients are finite"
-              : fmt::format("the first gradient that is not is that of {}",
-                            train_->layout().parameters()[static_cast<std::size_t>(bad)].name)));
-}
-
-void Trainer::save() {
-  const nlohmann::json counters{{"step", train_->steps()}, {"seed", options_.seed}};
-  ashlar::save_checkpoint(world_, options_.save, train_->layout(), train_->shards(),
-                          counters.dump());
 }
 
 }  // namespace train_gpt

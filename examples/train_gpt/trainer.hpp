@@ -46,6 +46,8 @@ class Trainer {
   /// Each pattern of --freeze must mean something.
   void require_frozen() const;
   void start_weights();
+  /// Of a checkpoint's counters. @throws InvalidArgument unless they are of such a run.
+  std::int64_t step_of(const std::string& counters) const;
   /// Where no step is left.
   void tell_nothing_to_do() const;
   StepMetrics step();

@@ -1,4 +1,5 @@
-// What a run says when it ends: the report, the summary line, a sample of text.
+// What a run leaves and says when it ends: a checkpoint, the report, the summary line, a sample of
+// text.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "ashlar/checkpoint.hpp"
 #include "ashlar/pretrained.hpp"
 #include "base/math/philox.hpp"
 #include "train_gpt/gather.hpp"
@@ -38,6 +40,12 @@ std::int32_t draw(std::span<const float> logits, double uniform) {
 }
 
 }  // namespace
+
+void Trainer::save() {
+  const nlohmann::json counters{{"step", train_->steps()}, {"seed", options_.seed}};
+  ashlar::save_checkpoint(world_, options_.save, train_->layout(), train_->shards(),
+                          counters.dump());
+}
 
 void Trainer::finish() {
   if (!options_.save.empty()) save();

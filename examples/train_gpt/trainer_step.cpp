@@ -1,8 +1,12 @@
 // A step and a validation of a run, and what the ranks tell each other after each.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 
+#include "ashlar/error.hpp"
 #include "train_gpt/gather.hpp"
 #include "train_gpt/trainer.hpp"
 
@@ -69,6 +73,22 @@ void Trainer::exchange(StepMetrics& metrics) {
   for (std::int64_t& bytes : metrics.peak.category) bytes = static_cast<std::int64_t>(*next++);
   if (trouble == Trouble::Kind::metrics && !options_.save.empty()) save();
   if (trouble != Trouble::Kind::none) require_no_trouble();
+}
+
+void Trainer::require_finite(const StepMetrics& metrics) {
+  if (std::isfinite(metrics.loss) && std::isfinite(metrics.grad_norm)) return;
+  const int bad = train_->first_bad_parameter();
+  const auto number = [](double x) { return std::isnan(x) ? "nan" : fmt::format("{}", x); };
+  const std::string where =
+      bad < 0 ? "all gradients are finite"
+              : fmt::format("the first gradient that is not is that of {}",
+                            train_->layout().parameters()[static_cast<std::size_t>(bad)].name);
+  ashlar::collectively(world_, [&] {
+    throw ashlar::InvalidArgument(fmt::format(
+        "step {}: loss {} and gradient norm {} are not finite; {}; try a lower --lr, more "
+        "--warmup or --clip 1",
+        metrics.step, number(metrics.loss), number(metrics.grad_norm), where));
+  });
 }
 
 void Trainer::fill(const ashlar::TokenSource& source, std::int64_t begin, const Batch& batch,

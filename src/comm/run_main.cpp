@@ -19,8 +19,7 @@ int exit_code(const std::exception& error) {
 
 int fail(std::string_view program, const std::exception& error) {
   Communicator& ranks = world();
-  const bool everybody = dynamic_cast<const InvalidArgument*>(&error) != nullptr ||
-                         dynamic_cast<const CollectiveFailure*>(&error) != nullptr;
+  const bool everybody = dynamic_cast<const CollectiveFailure*>(&error) != nullptr;
   if (!everybody || ranks.rank() == 0) fmt::print(stderr, "{}: {}\n", program, error.what());
   const int code = exit_code(error);
   if (ranks.size() > 1 && !everybody) {

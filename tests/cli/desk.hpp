@@ -60,7 +60,7 @@ struct Desk {
   }
   /// Waits until a run has written this many steps.
   void await_steps(const std::string& name, std::size_t steps) const {
-    for (int i = 0; i < 20'000; ++i) {
+    for (int i = 0; i < 20'000 * kPatience; ++i) {
       std::ifstream file(path(name));
       std::size_t lines = 0;
       for (std::string line; std::getline(file, line);) ++lines;

@@ -67,6 +67,37 @@ TEST_CASE("metrics: the keys of a step and of the summary") {
   CHECK(summary["peak_resident_bytes"].get<std::int64_t>() > 0);
 }
 
+TEST_CASE("metrics: times are parts of the step's, and what is outside the arenas is there") {
+  const Desk desk;
+  for (const int ranks : {1, 2}) {
+    const Finished finished = run(fmt::format("{} --steps 5 --ranks {} --metrics {}", desk.base(),
+                                              ranks, desk.path("m.jsonl")));
+    REQUIRE_MESSAGE(finished.code == 0, finished.err);
+    const auto lines = desk.metrics("m.jsonl");
+    REQUIRE(lines.size() == 6);
+    for (std::size_t i = 0; i < 5; ++i) {
+      const double total = lines[i]["seconds"]["total"].get<double>();
+      double parts = -total;
+      for (const auto& [part, value] : lines[i]["seconds"].items()) {
+        CAPTURE(part);
+        const double seconds = value.get<double>();
+        CHECK(seconds >= 0);
+        CHECK(seconds <= total);
+        parts += seconds;
+      }
+      if (ranks == 1) CHECK(parts <= total);  // of more, each part is the slowest rank's
+      CHECK(lines[i]["seconds"]["forward"] > 0);
+      CHECK(lines[i]["seconds"]["backward"] > 0);
+      CHECK(lines[i]["seconds"]["update"] > 0);
+      CHECK(lines[i]["tokens_per_second"].get<double>() ==
+            doctest::Approx(lines[i]["tokens"].get<double>() / total).epsilon(1e-9));
+    }
+    const Json& summary = lines[5]["summary"];
+    CHECK(summary["outside_bytes"] >= 0);
+    CHECK(summary["outside_bytes"] < summary["peak_resident_bytes"]);
+  }
+}
+
 TEST_CASE("metrics: what a step held sums up and is what the plan said") {
   const Desk desk;
   for (const int ranks : {1, 2, 3}) {

@@ -32,6 +32,25 @@ TEST_CASE("train_gpt: threads, windows and messages give the same 30 losses") {
   }
 }
 
+TEST_CASE("train_gpt: processes with shared windows leave the bits of threads at every stage") {
+  const Desk desk;
+  if (!has_mpi()) return;
+  for (const std::string precision : {"fp32", "bf16"}) {
+    const std::string line = fmt::format(
+        "{} --steps 10 --clip 0.5 --dropout 0.1 --freeze wpe --precision {} --accumulate 2 "
+        "--reduce each ",
+        desk.base(), precision);
+    const auto expected = desk.bits(line + "--stage 0 --overlap off --ranks 2");
+    REQUIRE(expected.size() == 10);
+    for (const int stage : {0, 1, 2, 3}) {
+      CAPTURE(precision);
+      CAPTURE(stage);
+      CHECK(desk.bits(fmt::format("{} {} --stage {} --bucket 8KiB", mpiexec(2), line, stage)) ==
+            expected);
+    }
+  }
+}
+
 TEST_CASE("train_gpt: worlds that share the global batch agree on the losses to 1e-4") {
   const Desk desk;
   std::vector<double> expected;

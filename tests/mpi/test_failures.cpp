@@ -13,7 +13,7 @@ struct Outcome {
   int status;
 };
 
-/// Three ranks, of which rank 1 fails.
+/// Three ranks, of which one fails.
 Outcome run_failing(const std::string& how, const std::string& environment) {
   const std::string command = environment + " timeout -k 1 60 " + ASHLAR_MPIEXEC + " -n 3 " +
                               ASHLAR_FAILING_RANK + " " + how + " 2>&1";
@@ -67,6 +67,19 @@ TEST_CASE("mpi failure: survivors of a killed rank name it and what they were do
   }
 }
 
+TEST_CASE("mpi failure: both survivors of rank 0 name it") {
+  for (const std::string transport : kTransports) {
+    const Outcome outcome = run_failing("first_dies", transport);
+    CAPTURE(transport);
+    CAPTURE(outcome.output);
+    CHECK(outcome.status != 0);
+    for (const int survivor : {1, 2}) {
+      CHECK(says(outcome, survivor, "rank 0 has died (process "));
+      CHECK(seconds_waited(outcome, survivor) < kFoundWithin);
+    }
+  }
+}
+
 TEST_CASE("mpi failure: without sight of its process, a killed rank is missed by its heartbeat") {
   const Outcome outcome = run_failing("dies_far_away", "");
   CAPTURE(outcome.output);
@@ -93,6 +106,16 @@ TEST_CASE("mpi failure: a rank that throws tells the others why") {
     CHECK(says(outcome, 1, "injected fault"));
     for (const int survivor : {0, 2})
       CHECK(says(outcome, survivor, "rank 1 failed: injected fault"));
+  }
+}
+
+TEST_CASE("mpi failure: input that one rank alone refuses is told by that rank") {
+  for (const std::string transport : kTransports) {
+    const Outcome outcome = run_failing("refuses", transport);
+    CAPTURE(transport);
+    CAPTURE(outcome.output);
+    CHECK(outcome.status != 0);
+    CHECK(outcome.output.find("program: unusable on rank 1 alone\n") != std::string::npos);
   }
 }
 

@@ -19,6 +19,13 @@
 #include <thread>
 #include <vector>
 
+/// How many times longer a program may take than it does without sanitizers.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr int kPatience = 5;
+#else
+inline constexpr int kPatience = 1;
+#endif
+
 using Words = std::vector<std::string>;
 
 struct Finished {
@@ -75,7 +82,7 @@ class Process {
   }
 
   /// Ends the program by force after `limit`.
-  Finished wait(std::chrono::seconds limit = std::chrono::seconds(60)) {
+  Finished wait(std::chrono::seconds limit = std::chrono::seconds(60 * kPatience)) {
     const auto end_at = std::chrono::steady_clock::now() + limit;
     Finished finished;
     int status = 0;

@@ -2,9 +2,11 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "ashlar/communicator.hpp"
 #include "ashlar/train_step.hpp"
+#include "train/decorators.hpp"
 #include "train/tiny_model.hpp"
 
 namespace ashlar {
@@ -49,9 +51,25 @@ std::pair<double, double> expected_traffic(const Case& c, const FlatLayout& layo
   return {gathered, reduced};
 }
 
+/// A step's first allocation of each resource is its states, the second its transients.
+void check_allocations(const TrainStep& train, const SizesAdaptor& own,
+                       const SizesAdaptor& shared) {
+  REQUIRE(own.sizes().size() == 2);
+  REQUIRE(shared.sizes().size() == 2);
+  const std::int64_t states = own.sizes()[0] + shared.sizes()[0];
+  CHECK(states + own.sizes()[1] + shared.sizes()[1] == train.allocated_bytes());
+  const auto bytes = train.state_bytes();
+  const std::int64_t named = std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
+  CHECK(states >= named);
+  CHECK(states < named + 2 * kAlignment);  // flats fill whole lines, a few scalars do not
+}
+
 void check(const Case& c) {
-  launch_threads(c.ranks, [&](Communicator& world) {
+  launch_threads(c.ranks, [&](Communicator& threads) {
+    SizesAdaptor own(host_memory()), shared(host_memory());
+    WithWindow world(threads, shared);
     TrainConfig config;
+    config.memory = &own;
     config.zero.stage = c.stage;
     config.zero.reshard_after_forward = c.reshard;
     config.micro_batches = c.k;
@@ -79,6 +97,7 @@ void check(const Case& c) {
     const std::int64_t padded = train.layout().padded(), trainable = train.layout().padded(true);
     CHECK((trainable < padded) == c.freeze);
     const std::int64_t p = size_of(c.dtype), s = c.dtype == DType::f32 ? 8 : 12;
+    check_allocations(train, own, shared);
     const auto bytes = train.state_bytes();
     CHECK(bytes[static_cast<std::size_t>(Category::parameter)] ==
           p * padded / (c.stage == 3 ? c.ranks : 1));

@@ -22,6 +22,26 @@ class WithWindow final : public detail::ForwardingCommunicator {
   MemoryResource& window_;
 };
 
+/// Notes the size of each allocation, in order.
+class SizesAdaptor final : public MemoryResource {
+ public:
+  explicit SizesAdaptor(MemoryResource& upstream) : upstream_(upstream) {}
+  const std::vector<std::int64_t>& sizes() const { return sizes_; }
+
+ private:
+  void* do_allocate(std::int64_t bytes, Category category, StreamRef stream) override {
+    sizes_.push_back(bytes);
+    return upstream_.allocate(bytes, category, stream);
+  }
+  void do_deallocate(void* pointer, std::int64_t bytes, Category category,
+                     StreamRef stream) noexcept override {
+    upstream_.deallocate(pointer, bytes, category, stream);
+  }
+
+  MemoryResource& upstream_;
+  std::vector<std::int64_t> sizes_;
+};
+
 /// Ranks owe their sums to others: part p of what is summed is taken from part order[p].
 class PermutedSums final : public detail::ForwardingCommunicator {
  public:

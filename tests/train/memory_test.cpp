@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "ashlar/communicator.hpp"
@@ -43,23 +44,33 @@ TrainConfig config_of(const Case& c) {
   return config;
 }
 
+std::int64_t live_bytes(const StatisticsAdaptor& resource) {
+  const PerCategory<std::int64_t> live = resource.live();
+  return std::accumulate(live.begin(), live.end(), std::int64_t{0});
+}
+
 /// Rank 0's, which has no less than the others.
 Held train(int ranks, const Case& c, std::int64_t limit = 1 << 30) {
   Held held;
   launch_threads(ranks, [&](Communicator& threads) {
     LimitAdaptor limited(host_memory(), limit);
-    StatisticsAdaptor all(limited), apart(host_memory());
-    WithWindow world(threads, all);
+    StatisticsAdaptor all(limited), shared(static_cast<MemoryResource&>(all)), apart(host_memory());
+    WithWindow world(threads, shared);
     TrainConfig config = config_of(c);
     config.memory = &all;
     const LossModel model = tiny_gpt_loss(kModel, {1, kTinySequence, c.dtype, 0, c.frozen});
     std::optional<TrainStep> step(std::in_place, world, model, config, std::vector<ForwardModel>{});
     const std::int64_t made = all.peak_total();
+    CHECK(live_bytes(all) == step->allocated_bytes());
+    CHECK(live_bytes(shared) == step->window_bytes());
+    CHECK(step->planned().total == step->allocated_bytes());
     for (std::int64_t i = 0; i < 2; ++i) {
       const StepResult result = step->step(
           [&](std::int64_t, const Batch& batch) { load_tokens(batch, i, world.rank()); });
       CHECK(std::isfinite(result.loss));
+      CHECK(result.memory.total == live_bytes(all));
     }
+    CHECK(all.peak_total() == live_bytes(all));
     if (world.rank() == 0) {
       const FlatLayout& layout = step->layout();
       held.total = all.peak_total();

@@ -140,6 +140,30 @@ TEST_CASE("options: the defaults that follow other flags") {
                  "--init nowhere: there is no config.json"));
 }
 
+TEST_CASE("options: whole numbers are decimal and do not saturate") {
+  CHECK(parse({"--synthetic", "--steps", "010"}).steps == 10);
+  CHECK(parse({"--synthetic", "--seed", "9223372036854775807"}).seed == 9223372036854775807);
+  CHECK(parse({"--synthetic", "--batch", "1", "--seq", "1", "--accumulate", "1099511627776"})
+            .accumulate == std::int64_t{1} << 40);
+  const nlohmann::ordered_json all = to_json(Options{});
+  int flags = 0;
+  for (const auto& [flag, value] : all.items()) {
+    if (!value.is_number_integer() || flag == "memory-budget" || flag == "bucket") continue;
+    ++flags;
+    const std::string name = "--" + flag;
+    for (const char* word : {"99999999999999999999", "-99999999999999999999", "0x10", "+1", "1e3",
+                             "1.5", "7 ", "many", ""}) {
+      const std::string message = refused({"--synthetic", name.c_str(), word});
+      CAPTURE(message);
+      CHECK(
+          message.starts_with(fmt::format("{} {}: must be a whole number from 0 to ", name, word)));
+    }
+  }
+  CHECK(flags == 13);
+  for (const char* flag : {"--stage", "--ranks", "--threads", "--prefetch"})
+    CHECK(contains(refused({"--synthetic", flag, "4294967297"}), "from 0 to 2147483647"));
+}
+
 TEST_CASE("options: bad input is one line that names the flag and the remedy") {
   struct Case {
     std::vector<const char*> arguments;
@@ -175,6 +199,8 @@ TEST_CASE("options: bad input is one line that names the flag and the remedy") {
       {{"--synthetic", "--batch"}, {"--batch"}},
       {{"--synthetic", "--seq", "0"}, {"--seq 0"}},
       {{"--synthetic", "--accumulate", "0"}, {"--accumulate 0"}},
+      {{"--synthetic", "--accumulate", "9223372036854775807", "--batch", "2", "--seq", "8"},
+       {"--accumulate 9223372036854775807", "68719476736 or less with --batch 2 and --seq 8"}},
       {{"--synthetic", "--steps", "-3"}, {"--steps -3"}},
       {{"--synthetic", "--warmup", "-1"}, {"--warmup -1"}},
       {{"--synthetic", "--lr", "-0.1"}, {"--lr -0.1"}},

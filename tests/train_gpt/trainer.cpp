@@ -3,6 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <iterator>
+#include <sstream>
+
 #include "ashlar/error.hpp"
 #include "ashlar/pretrained.hpp"
 #include "support/temporary_folder.hpp"
@@ -30,6 +33,14 @@ ashlar::TrainStep make_step(ashlar::Communicator& world, const Options& options)
           train_config(options)};
 }
 
+Options parsed(const std::string& line) {
+  std::istringstream stream("train_gpt " + line);
+  const std::vector<std::string> list{std::istream_iterator<std::string>(stream), {}};
+  std::vector<const char*> arguments;
+  for (const std::string& word : list) arguments.push_back(word.c_str());
+  return parse_options(static_cast<int>(arguments.size()), arguments.data());
+}
+
 /// What each rank is told.
 template <typename Body>
 std::vector<std::string> told(int ranks, const Body& body) {
@@ -55,6 +66,78 @@ TEST_CASE("trainer: models of bytes have GPT-2's vocabulary with --tokens") {
   const TemporaryFolder folder;
   options.model = small_run(folder).model;
   CHECK(model_of(options).vocabulary() == 256);
+}
+
+TEST_CASE("trainer: every flag of the step reaches its configuration") {
+  const ashlar::TrainConfig config = train_config(
+      parsed("--synthetic --stage 1 --bucket 3KiB --prefetch 4 --overlap off --reshard off "
+             "--precision bf16 --reduce-dtype fp32 --lr 0.02 --betas 0.7 0.8 --weight-decay 0.3 "
+             "--schedule cosine --warmup 5 --steps 17 --clip 1.5 --accumulate 6 --reduce each "
+             "--recompute budget --memory-budget 7MiB --seed 9 --batch 11 --threads 13"));
+  // The bindings name all fields: a new one does not compile until it is looked at here.
+  const auto& [zero, precision, optimizer, schedule, clip, micro_batches, reduce, order, recompute,
+               budget, seed, samples, threads, poison, memory, trace] = config;
+  const auto& [stage, bucket, prefetch, overlap, reshard] = zero;
+  CHECK(stage == 1);
+  CHECK(bucket == 3072);
+  CHECK(prefetch == 4);
+  CHECK_FALSE(overlap);
+  CHECK_FALSE(reshard);
+  CHECK(precision.parameter == ashlar::DType::bf16);
+  CHECK(precision.reduce == ashlar::DType::f32);
+  const auto& [lr, beta1, beta2, epsilon, decay, ema] = std::get<ashlar::AdamW>(optimizer);
+  CHECK(lr == 0.02);
+  CHECK(beta1 == 0.7);
+  CHECK(beta2 == 0.8);
+  CHECK(epsilon == 1e-8);
+  CHECK(decay == 0.3);
+  CHECK(ema == 0);
+  const auto& [kind, rate, warmup, steps, floor] = schedule;
+  CHECK(kind == ashlar::Schedule::Kind::cosine);
+  CHECK(rate == 0.02);
+  CHECK(warmup == 5);
+  CHECK(steps == 17);
+  CHECK(floor == 0.1);
+  CHECK(clip == 1.5);
+  CHECK(micro_batches == 6);
+  CHECK(reduce == ashlar::ReduceWhen::each);
+  CHECK(order == ashlar::MicroBatchOrder::micro_batches);
+  CHECK(recompute == ashlar::Recompute::budget);
+  CHECK(budget == 7 << 20);
+  CHECK(seed == 9);
+  CHECK(samples == 11);
+  CHECK(threads == 13);
+  CHECK_FALSE(poison);
+  CHECK(memory == &ashlar::host_memory());
+  CHECK(trace == nullptr);
+}
+
+TEST_CASE("trainer: the choices of a flag reach the configuration") {
+  using ashlar::Recompute;
+  const auto config = [](const std::string& flags) {
+    return train_config(parsed("--synthetic " + flags));
+  };
+  for (const auto& [word, recompute] :
+       {std::pair{"none", Recompute::none}, std::pair{"cheap", Recompute::cheap},
+        std::pair{"selective", Recompute::selective}, std::pair{"per-unit", Recompute::per_unit}})
+    CHECK(config(std::string("--recompute ") + word).recompute == recompute);
+  CHECK(config("--order layers").order == ashlar::MicroBatchOrder::layers);
+  CHECK(config("--reduce last").reduce == ashlar::ReduceWhen::last);
+  CHECK(config("--schedule constant").schedule.kind == ashlar::Schedule::Kind::constant);
+  CHECK(config("--precision fp32 --reduce-dtype bf16").precision.parameter == ashlar::DType::f32);
+  CHECK(config("--precision fp32 --reduce-dtype bf16").precision.reduce == ashlar::DType::bf16);
+  CHECK(config("--overlap on").zero.overlap);
+  CHECK(config("--reshard on").zero.reshard_after_forward);
+}
+
+TEST_CASE("trainer: the flags of the model reach its trace") {
+  const Options options = parsed("--synthetic --seq 9 --precision bf16 --freeze wte h.*");
+  const auto& [batch, sequence, dtype, dropout, frozen] = model_trace(options, 3, 0.25);
+  CHECK(batch == 3);
+  CHECK(sequence == 9);
+  CHECK(dtype == ashlar::DType::bf16);
+  CHECK(dropout == 0.25);
+  CHECK(frozen == std::vector<std::string>{"wte", "h.*"});
 }
 
 TEST_CASE("trainer: weights that one rank cannot read are refused by all ranks alike") {
