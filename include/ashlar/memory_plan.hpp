@@ -34,7 +34,7 @@ struct PlanProgress {
 struct PlanOptions {
   std::int64_t alignment = 1;       // of offsets, bytes
   std::int64_t capacity = 0;        // bytes: done when a plan keeps within; 0: the lowest is sought
-  std::int64_t node_limit = 20000;  // placements tried, all attempts together
+  std::int64_t node_limit = 20000;  // placements tried by searches, and the like by annealing
   /// Called after each improvement and every few nodes; false stops the search.
   std::function<bool(const PlanProgress&)> progress;
 };
@@ -46,9 +46,9 @@ struct PlanResult {
   bool proved_optimal() const { return plan.height == lower_bound; }
 };
 
-/// Best fit, then depth-first searches below the lowest plan so far (docs/planner.md), on one
-/// thread. Deterministic unless `progress` stops it; equal for problems that differ in order,
-/// direction of time, or units. Above 8192 buffers best fit alone.
+/// Best fit, then depth-first searches and annealing below the lowest plan so far
+/// (docs/planner.md), on one thread. Deterministic unless `progress` stops it; equal for problems
+/// that differ in order, direction of time, or units. Above 8192 buffers best fit alone.
 /// @throws InvalidArgument on a negative size, an alignment below 1, or sizes that exceed 2^62
 PlanResult solve_memory_plan(std::span<const PlannedBuffer> problem,
                              const PlanOptions& options = {});

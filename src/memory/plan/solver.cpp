@@ -11,7 +11,8 @@ namespace ashlar::plan {
 namespace {
 
 constexpr std::size_t kMostSearched = 8192;  // items: a search keeps which of them meet
-constexpr int kOrders = 4, kAttempts = 2 * kOrders, kTargets = 16, kBlock = 64;
+constexpr int kOrders = 4, kAttempts = 2 * kOrders, kTargets = 16, kBlock = 32;
+constexpr std::int64_t kMovesPerNode = 6;  // of annealing: what both cost is about the same
 
 std::vector<std::int64_t> loads(const Problem& problem) {
   std::vector<std::int64_t> load(static_cast<std::size_t>(problem.sections));
@@ -36,38 +37,66 @@ PlanResult Solver::run() {
   if (!done() && problem_.items.size() <= kMostSearched) {
     load_of_ = loads(problem_);
     Search search(problem_);
-    for (int index = 0; !done(); ++index) attempt(search, index);
+    Annealing annealing(problem_);
+    for (int index = 0; !done(); ++index) {
+      attempt(search, index);
+      if (index % kBlock == kBlock - 1) anneal(annealing);
+    }
   }
-  return {std::move(best_), lower_bound_ * problem_.unit, nodes_};
+  return {std::move(best_), lower_bound_ * problem_.unit, nodes()};
 }
 
 bool Solver::done() const {
-  if (stopped_ || height_ <= lower_bound_ || nodes_ >= options_.node_limit) return true;
+  if (stopped_ || height_ <= lower_bound_ || nodes() >= options_.node_limit) return true;
   return options_.capacity > 0 && (height_ <= capacity_ || lower_bound_ > capacity_);
 }
 
 void Solver::accept(const std::vector<std::int64_t>& offsets) {
+  offsets_ = offsets;
   best_ = to_plan(problem_, offsets);
   height_ = height_of(problem_, offsets);
-  report(0);
+  report();
 }
 
-bool Solver::report(std::int64_t nodes) {
-  nodes_ += nodes;
-  if (options_.progress && !options_.progress({best_, lower_bound_ * problem_.unit, nodes_}))
-    stopped_ = true;
+std::int64_t Solver::nodes() const { return searched_ + moves_ / kMovesPerNode; }
+
+bool Solver::report() {
+  if (!stopped_ && options_.progress)
+    stopped_ = !options_.progress({best_, lower_bound_ * problem_.unit, nodes()});
   return !stopped_;
 }
 
 /// Blocks of attempts in turn: equal steps from the lower bound up to just below the lowest plan;
-/// that bound alone, as conflicts learned there help there. Failing that, just below the lowest.
+/// that bound alone, as conflicts learned there help there. Near the bound most go for it, but for
+/// the first block.
 std::int64_t Solver::target(int attempt) const {
-  if (options_.capacity > 0) return capacity_;
-  const int block = attempt / kBlock % 3;
-  if (block == 1) return lower_bound_;
-  if (block == 2) return height_ - 1;
+  if (capacity_ > problem_.load) return capacity_;
   const std::int64_t span = height_ - 1 - lower_bound_;
+  const bool proof = attempt / kBlock % 2 == 1;
+  const bool mostly_proof = attempt >= kBlock && near_bound();
+  if (proof || (mostly_proof && attempt % 4 != 3)) return lower_bound_;
   return lower_bound_ + span * (attempt % kTargets + 1) / kTargets;
+}
+
+/// Hardly any room is left below the lowest plan.
+bool Solver::near_bound() const { return height_ - lower_bound_ <= lower_bound_ / 100; }
+
+/// Half of all nodes where the lowest plan has room below it. Not for a capacity above the load,
+/// which searches reach sooner.
+void Solver::anneal(Annealing& annealing) {
+  if (done() || capacity_ > problem_.load) return;
+  const std::int64_t due = (near_bound() ? 1 : kMovesPerNode) * searched_ - moves_;
+  const std::int64_t left = options_.node_limit - nodes();
+  if (due <= 0) return;
+  const std::int64_t before = moves_;
+  annealing.run(
+      offsets_, lower_bound_, left < due / kMovesPerNode ? left * kMovesPerNode : due,
+      [&](const std::vector<std::int64_t>& lower) { accept(lower); },
+      [&](std::int64_t n) {
+        moves_ += n;
+        return report() && !done();
+      });
+  moves_ = before + annealing.moves();
 }
 
 void Solver::attempt(Search& search, int index) {
@@ -79,13 +108,13 @@ void Solver::attempt(Search& search, int index) {
   const std::vector<int> ranks =
       rank(index / 2 % kOrders, round == 0 ? 0 : kNoise * (1 + round % 6));
   const std::int64_t capacity = target(index);
-  std::int64_t counted = 0;
+  const std::int64_t before = searched_;
   const Outcome outcome = search.run(
-      capacity, rule, ranks, std::min(limit, options_.node_limit - nodes_), [&](std::int64_t n) {
-        counted += n;
-        return report(n);
+      capacity, rule, ranks, std::min(limit, options_.node_limit - nodes()), [&](std::int64_t n) {
+        searched_ += n;
+        return report();
       });
-  nodes_ += search.nodes() - counted;
+  searched_ = before + search.nodes();
   if (outcome == Outcome::found) accept(search.offsets());
   if (outcome == Outcome::exhausted) lower_bound_ = std::max(lower_bound_, capacity + 1);
 }
