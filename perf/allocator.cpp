@@ -7,13 +7,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <atomic>
+#include <barrier>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -33,7 +34,6 @@ struct Allocator {
   std::string name;
   std::function<void*(std::int64_t bytes, ashlar::StreamRef stream)> allocate;
   std::function<void(void* pointer, std::int64_t bytes, ashlar::StreamRef stream)> free;
-  std::function<void(ashlar::StreamRef stream)> retire = [](ashlar::StreamRef) {};
 };
 
 struct Pattern {
@@ -51,9 +51,10 @@ std::vector<Pattern> patterns() {
   return {{"256 B", {256}, 1}, {"64 KiB", {65'536}, 1}, {"4 MiB", {4 << 20}, 1}, mixed};
 }
 
-/// Nanoseconds per allocate/free pair of one thread.
-double time_pairs(const Allocator& allocator, const Pattern& pattern, int pairs,
-                  ashlar::StreamRef stream) {
+/// One thread's allocate/free pairs after a warm-up. `ready` is called between the two.
+void run_pairs(const Allocator& allocator, const Pattern& pattern, int pairs,
+               ashlar::StreamRef stream, const std::function<void()>& ready,
+               const std::function<void()>& done) {
   struct Slot {
     void* pointer = nullptr;
     std::int64_t bytes = 0;
@@ -71,29 +72,33 @@ double time_pairs(const Allocator& allocator, const Pattern& pattern, int pairs,
     }
   };
   run(8192);
-  const auto begin = Clock::now();
+  ready();
   run(pairs);
-  const double nanoseconds = 1e9 * seconds_since(begin);
+  done();
   for (const Slot& slot : slots)
     if (slot.pointer != nullptr) allocator.free(slot.pointer, slot.bytes, stream);
-  return nanoseconds / pairs;
 }
 
-/// The slowest thread's nanoseconds per pair, each on a stream of its own.
-double time_threads(const Allocator& allocator, const Pattern& pattern, int pairs, int threads) {
-  const std::vector<ashlar::Stream> streams(static_cast<std::size_t>(threads));
-  std::vector<double> times(static_cast<std::size_t>(threads));
-  std::vector<std::thread> others;
-  std::atomic<int> ready{0};
-  const auto work = [&](std::size_t t) {
-    for (++ready; ready < threads;) std::this_thread::yield();
-    times[t] = time_pairs(allocator, pattern, pairs, streams[t]);
+/// Nanoseconds from the moment that all threads are warm until the last one is done, per pair of
+/// one thread. Each has a stream of its own.
+double time_threads(const Allocator& allocator, const Pattern& pattern, int pairs,
+                    std::span<const ashlar::Stream> streams) {
+  Clock::time_point begin;
+  const auto size = static_cast<std::ptrdiff_t>(streams.size());
+  std::barrier warm(size, [&]() noexcept { begin = Clock::now(); });
+  double nanoseconds = 0;
+  std::barrier finished(size, [&]() noexcept { nanoseconds = 1e9 * seconds_since(begin); });
+  const auto work = [&](const ashlar::Stream& stream) {
+    run_pairs(
+        allocator, pattern, pairs, stream, [&] { warm.arrive_and_wait(); },
+        [&] { finished.arrive_and_wait(); });
   };
-  for (std::size_t t = 1; t < streams.size(); ++t) others.emplace_back(work, t);
-  work(0);
+  std::vector<std::thread> others;
+  for (const ashlar::Stream& stream : streams.subspan(1))
+    others.emplace_back(work, std::cref(stream));
+  work(streams[0]);
   for (std::thread& thread : others) thread.join();
-  for (const ashlar::Stream& stream : streams) allocator.retire(stream);
-  return std::ranges::max(times);
+  return nanoseconds / pairs;
 }
 
 Allocator system_malloc() {
@@ -132,23 +137,25 @@ ordered_json measure_pairs(int rounds, int pairs) {
        },
        [&](void* pointer, std::int64_t bytes, ashlar::StreamRef stream) {
          caching.deallocate(pointer, bytes, kCategory, stream);
-       },
-       [&](ashlar::StreamRef stream) { caching.retire(stream); }},
+       }},
       system_malloc()};
   if (!add_mimalloc(allocators)) fmt::print(stderr, "mimalloc is not installed: left out\n");
 
   ordered_json results = ordered_json::array();
   for (const int threads : {1, 2})
     for (const Pattern& pattern : patterns()) {
+      // Of all rounds: a new stream finds no memory of its own, and its first round maps pages.
+      const std::vector<ashlar::Stream> streams(static_cast<std::size_t>(threads));
       std::vector<std::vector<double>> times(allocators.size());
       std::int64_t source_calls = 0;
       for (int round = -1; round < rounds; ++round) {
         for (std::size_t a = 0; a < allocators.size(); ++a) {
-          const double spent = time_threads(allocators[a], pattern, pairs, threads);
+          const double spent = time_threads(allocators[a], pattern, pairs, streams);
           if (round >= 0) times[a].push_back(spent);
         }
         if (round == -1) source_calls = caching.statistics().source_calls;
       }
+      for (const ashlar::Stream& stream : streams) caching.retire(stream);
       ordered_json row{{"threads", threads}, {"sizes", pattern.name}};
       for (std::size_t a = 0; a < allocators.size(); ++a) {
         row[allocators[a].name + "_ns_per_pair"] = std::round(median(times[a]) * 10) / 10;

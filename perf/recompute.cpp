@@ -24,9 +24,12 @@ struct Planner {
   ashlar::ShardOptions options;
   ashlar::Backend backend = ashlar::host_backend(1);
 
-  ashlar::PeakBytes operator()(const ashlar::Graph& graph) const {
+  ashlar::Graph step(const ashlar::Graph& graph) const {
+    return shard_step(graph, layout, options, backend);
+  }
+  ashlar::PeakBytes operator()(const ashlar::Graph& sharded) const {
     ashlar::StateLayout states;
-    return planned_peak(compile(shard(graph, layout, options), {}, backend, states), states);
+    return planned_peak(compile(sharded, {}, backend, states), states);
   }
 };
 
@@ -51,15 +54,18 @@ ordered_json measure(const ashlar::LossModel& model, int ranks) {
   const ashlar::Graph joint = trace_training(model, options);
   const Planner plan{ashlar::FlatLayout(joint.parameters, joint.units, ranks), options};
   const auto start = ashlar::perf::Clock::now();
-  const auto choices = recompute_choices(
-      joint, plan.backend, true, [&](const ashlar::Graph& graph) { return plan(graph).total; });
+  const auto choices =
+      recompute_choices(joint, plan.backend, true, [&](const ashlar::Graph& graph) {
+        const ashlar::Graph sharded = plan.step(graph);
+        return ashlar::PlannedHeight{plan(sharded).total, std::ssize(sharded.nodes)};
+      });
   const double seconds = ashlar::perf::seconds_since(start);
 
   constexpr auto kActivation = static_cast<std::size_t>(ashlar::Category::activation);
   const double work = flops_of(joint);
-  const auto all = static_cast<double>(plan(joint).peak[kActivation]);
+  const auto all = static_cast<double>(plan(plan.step(joint)).peak[kActivation]);
   const auto entry = [&](const ashlar::Graph& graph) {
-    const ashlar::PeakBytes peak = plan(graph);
+    const ashlar::PeakBytes peak = plan(plan.step(graph));
     return ordered_json{{"total_bytes", peak.total},
                         {"activation_bytes", peak.peak[kActivation]},
                         {"activation_share", static_cast<double>(peak.peak[kActivation]) / all},

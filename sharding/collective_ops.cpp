@@ -15,11 +15,14 @@ namespace {
 
 using Types = std::span<const TensorType>;
 
+constexpr std::string_view kSharded = "the shard pass adds it after differentiation";
+
 const OpDef kSliceFlat{.name = "slice_flat",
                        .shape =
                            [](Types in, const Attributes& a) {
                              return std::vector<TensorType>{{in[0].dtype, a.shape("shape")}};
                            },
+                       .not_differentiable = kSharded,
                        .view = [](const TensorType&, const Shape&, const TensorType& out,
                                   const Attributes& a) -> std::optional<ViewLayout> {
                          return ViewLayout{a.integer("offset"), 0, contiguous_strides(out.shape)};
@@ -30,6 +33,7 @@ const OpDef kOwnShard{.name = "own_shard",
                           [](Types in, const Attributes& a) {
                             return std::vector<TensorType>{{in[0].dtype, {a.integer("shard")}}};
                           },
+                      .not_differentiable = kSharded,
                       .view = [](const TensorType&, const Shape&, const TensorType&,
                                  const Attributes& a) -> std::optional<ViewLayout> {
                         return ViewLayout{0, a.integer("shard"), {1}};
@@ -61,6 +65,7 @@ const OpDef kPack{
         [](Types in, const Attributes& a) {
           return std::vector<TensorType>{{in[1].dtype, {a.integer("elements")}}};
         },
+    .not_differentiable = kSharded,
     .must_reuse =
         [](std::size_t) {
           return std::vector<std::pair<int, int>>{{0, 0}};
@@ -100,6 +105,7 @@ const OpDef kGather{.name = "gather",
                             out.push_back({shard.dtype, {shard.elements() * a.integer("ranks")}});
                           return out;
                         },
+                    .not_differentiable = kSharded,
                     .recompute = false,
                     .start = start_gather};
 
@@ -108,6 +114,7 @@ const OpDef kGatherInto{.name = "gather_into",
                             [](Types in, const Attributes&) {
                               return std::vector<TensorType>(in.begin() + in.size() / 2, in.end());
                             },
+                        .not_differentiable = kSharded,
                         .must_reuse =
                             [](std::size_t inputs) {
                               std::vector<std::pair<int, int>> pairs;
@@ -140,6 +147,7 @@ const OpDef kReduceScatter{
           out.push_back({DType::f64, {static_cast<std::int64_t>(in.size() / 2)}});
           return out;
         },
+    .not_differentiable = kSharded,
     .must_reuse = kGatherInto.must_reuse,
     .recompute = false,
     .start = start_reduce_scatter};
@@ -147,6 +155,7 @@ const OpDef kReduceScatter{
 const OpDef kAllReduce{
     .name = "all_reduce",
     .shape = [](Types in, const Attributes&) { return std::vector<TensorType>{in[0]}; },
+    .not_differentiable = kSharded,
     .recompute = false,
     .start =
         [](const KernelArguments& k) {
@@ -202,6 +211,7 @@ const OpDef kAccumulate{
           }
           return std::vector<TensorType>{in[0]};
         },
+    .not_differentiable = kSharded,
     .must_reuse =
         [](std::size_t) {
           return std::vector<std::pair<int, int>>{{0, 0}};
@@ -221,6 +231,7 @@ const OpDef kNorm{.name = "gradient_norm",
                       [](Types, const Attributes&) {
                         return std::vector<TensorType>{{DType::f64, {}}, {DType::f64, {}}};
                       },
+                  .not_differentiable = kSharded,
                   .run = run_norm};
 
 }  // namespace

@@ -62,6 +62,14 @@ Graph recompute(const Graph& joint, Recompute how) {
   return joint;
 }
 
+std::string relief(int stage, Recompute how) {
+  const bool keeps =
+      how == Recompute::none || how == Recompute::cheap || how == Recompute::selective;
+  return fmt::format("use {}{}{}or smaller batches", stage > 0 ? "more ranks, " : "",
+                     stage < 3 ? "a higher stage, " : "",
+                     keeps ? "more recomputation (or a memory budget), " : "");
+}
+
 ShardOptions shard_options(const TrainConfig& config) {
   ShardOptions options{config.zero, config.precision, config.optimizer, config.micro_batches,
                        true,        config.clip};
@@ -87,11 +95,11 @@ Graph shard_step(const Graph& joint, const FlatLayout& layout, const ShardOption
 Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout& layout,
                        const ShardOptions& options, const ScheduleOptions& order,
                        const Backend& backend) {
-  const auto planned_height = [&](const Graph& graph) {
+  const auto planned_height = [&](const Graph& graph) -> PlannedHeight {
     StateLayout states;
-    const Program program =
-        compile(shard_step(graph, layout, options, backend), order, backend, states);
-    return planned_peak(program, states).total;
+    const Graph sharded = shard_step(graph, layout, options, backend);
+    return {planned_peak(compile(sharded, order, backend, states), states).total,
+            std::ssize(sharded.nodes)};
   };
   const auto choices = recompute_choices(joint, backend, options.zero.stage == 3, planned_height);
   for (const RecomputeChoice& choice : choices) {
@@ -99,8 +107,9 @@ Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout
   }
   throw InvalidArgument(fmt::format(
       "a memory budget of {} ({} bytes) cannot be met: with recomputation the step needs at least "
-      "{} ({} bytes) per rank; give more, use more ranks, a higher stage, or smaller batches",
-      format_bytes(budget), budget, format_bytes(choices.back().height), choices.back().height));
+      "{} ({} bytes) per rank; give more, {}",
+      format_bytes(budget), budget, format_bytes(choices.back().height), choices.back().height,
+      relief(options.zero.stage, Recompute::budget)));
 }
 
 }  // namespace ashlar

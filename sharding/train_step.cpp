@@ -44,9 +44,18 @@ Host survey(Communicator& communicator) {
 
 TrainConfig resolved(TrainConfig config) {
   if (config.recompute == Recompute::automatic) {
-    config.recompute =
-        config.order == MicroBatchOrder::layers ? Recompute::per_unit : Recompute::cheap;
+    config.recompute = config.memory_budget != 0                 ? Recompute::budget
+                       : config.order == MicroBatchOrder::layers ? Recompute::per_unit
+                                                                 : Recompute::cheap;
   }
+  const bool kept = config.recompute == Recompute::budget;
+  if (config.memory_budget < 0 || (kept && config.memory_budget == 0))
+    throw InvalidArgument(
+        fmt::format("a memory budget of {} bytes: must be more than 0", config.memory_budget));
+  if (config.memory_budget > 0 && !kept)
+    throw InvalidArgument(
+        fmt::format("a memory budget of {}: only Recompute::budget (or automatic) keeps to one",
+                    format_bytes(config.memory_budget)));
   return config;
 }
 
@@ -179,10 +188,10 @@ struct TrainStep::Implementation {
   /// Memory that the machine does not have is refused before it is touched.
   void take_memory(const PerSpace<std::int64_t>& bytes, const Host& host) {
     const auto refuse = [&](std::string_view why) {
-      throw OutOfMemory(fmt::format(
-          "rank {}: out of memory: {}; the step needs {} per rank ({}); use more ranks, a higher "
-          "stage, or smaller batches",
-          communicator.rank(), why, format_bytes(allocated), describe(planned().at_peak)));
+      throw OutOfMemory(
+          fmt::format("rank {}: out of memory: {}; the step needs {} per rank ({}); {}",
+                      communicator.rank(), why, format_bytes(allocated),
+                      describe(planned().at_peak), relief(config.zero.stage, config.recompute)));
     };
     if (allocated > host.available / host.ranks) {
       refuse(fmt::format("{} are available here for {} rank(s)", format_bytes(host.available),

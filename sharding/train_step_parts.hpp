@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "ashlar/train_step.hpp"
 #include "graph/executor.hpp"
@@ -25,6 +26,9 @@ Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout
 /// The joint graph with its nodes and micro-batches in the order that they run in, sharded.
 Graph shard_step(const Graph& joint, const FlatLayout& layout, const ShardOptions& options,
                  const Backend& backend);
+
+/// What helps where memory is short: "use more ranks, a higher stage, ..."; nothing that is on.
+std::string relief(int stage, Recompute how);
 
 /// TrainConfig's view of the shard pass, `automatic` resolved.
 ShardOptions shard_options(const TrainConfig& config);

@@ -77,6 +77,7 @@ const OpDef kUpdate{
     .name = "update",
     .shape = [](std::span<const TensorType> in,
                 const Attributes&) { return std::vector<TensorType>(in.begin() + 2, in.end()); },
+    .not_differentiable = "it changes state in place, after differentiation",
     .must_reuse =
         [](std::size_t inputs) {
           std::vector<std::pair<int, int>> pairs;

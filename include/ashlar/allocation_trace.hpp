@@ -48,7 +48,7 @@ struct Trace {
 /// present, Category and Name (ours), in any order. Actions: allocate, free, and allocate failure,
 /// which is skipped. @param name for messages.
 /// @throws InvalidArgument "name:line: ..." for a malformed line, a block freed twice or never
-/// allocated or of another size, an address allocated twice.
+/// allocated or of another size, an address allocated twice, more than 2^62 bytes live.
 Trace read_trace(std::istream& input, std::string_view name);
 Trace read_trace(const std::filesystem::path& path);
 

@@ -54,6 +54,7 @@ PlanResult solve_memory_plan(std::span<const PlannedBuffer> problem,
                              const PlanOptions& options = {});
 
 /// The largest sum of sizes in use at one instant: no plan is lower.
+/// @throws InvalidArgument on a negative size or sizes that exceed 2^62
 std::int64_t maximum_load(std::span<const PlannedBuffer> problem);
 
 /// The plan that a small, fixed number of nodes finds: what compilation uses. Offsets are multiples

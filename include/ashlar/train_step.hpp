@@ -29,10 +29,10 @@ enum class ReduceWhen : std::uint8_t { automatic, each, last };
 enum class MicroBatchOrder : std::uint8_t { micro_batches, layers };
 
 /// What backward makes again instead of keeping it; the bits of all results stay the same.
-/// automatic: cheap, or per_unit with MicroBatchOrder::layers, which keeps K times as much; cheap:
-/// what a few element-wise passes restore (normalised activations, gelu); selective: also what
-/// attention makes; per_unit: all that lies inside a unit; budget: what costs the fewest operations
-/// among what fits TrainConfig::memory_budget.
+/// automatic: budget where there is one, else cheap, or per_unit with MicroBatchOrder::layers,
+/// which keeps K times as much; cheap: what a few element-wise passes restore (normalised
+/// activations, gelu); selective: also what attention makes; per_unit: all that lies inside a unit;
+/// budget: what costs the fewest operations among what fits TrainConfig::memory_budget.
 enum class Recompute : std::uint8_t { automatic, none, cheap, selective, per_unit, budget };
 
 struct TrainConfig {
@@ -45,7 +45,7 @@ struct TrainConfig {
   ReduceWhen reduce = ReduceWhen::automatic;
   MicroBatchOrder order = MicroBatchOrder::micro_batches;
   Recompute recompute = Recompute::automatic;
-  std::int64_t memory_budget = 0;  // bytes per rank, all arenas together; for Recompute::budget
+  std::int64_t memory_budget = 0;  // bytes per rank, all arenas together; 0: none
   std::uint64_t seed = 0;          // of initial values and dropout
   std::int64_t samples = 1;        // per rank and micro-batch: the first axis of the data inputs
   int threads = 1;                 // of this rank
@@ -96,9 +96,9 @@ class TrainStep {
   /// Traces, differentiates, shards, schedules, plans, allocates and initialises; then the ranks
   /// compare their programs. With MicroBatchOrder::layers the loader fills the inputs of all
   /// micro-batches before the step runs.
-  /// @throws InvalidArgument on every rank when they differ, or for MicroBatchOrder::layers with
-  /// ReduceWhen::each; OutOfMemory naming the largest
-  /// holders.
+  /// @throws InvalidArgument on every rank when they differ, for MicroBatchOrder::layers with
+  /// ReduceWhen::each, for a memory budget that cannot be met or that `recompute` would not look
+  /// at; OutOfMemory naming the largest holders.
   TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
             const std::vector<ForwardModel>& forwards = {});
   /// The same with the step's parts shown as they are made, for tests and tools

@@ -3,6 +3,7 @@
 
 #include "ashlar/error.hpp"
 #include "ashlar/run_main.hpp"
+#include "base/printable.hpp"
 #include "cli/commands.hpp"
 
 namespace {
@@ -18,7 +19,7 @@ int parse_and_run(int argc, char** argv) {
   } catch (const CLI::CallForHelp& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    throw ashlar::InvalidArgument(fmt::format("{} (see --help)", error.what()));
+    throw ashlar::InvalidArgument(fmt::format("{} (see --help)", ashlar::printable(error.what())));
   }
   return run();
 }

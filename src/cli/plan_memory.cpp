@@ -13,6 +13,7 @@
 #include "ashlar/error.hpp"
 #include "ashlar/memory_plan.hpp"
 #include "ashlar/memory_resource.hpp"
+#include "cli/checks.hpp"
 #include "cli/commands.hpp"
 #include "cli/plan_svg.hpp"
 #include "memory/plan/csv.hpp"
@@ -114,9 +115,9 @@ void add_plan_memory(CLI::App& app, Command& command) {
   sub.add_option("file", options->file, "CSV: id,lower,upper,size; lifetimes are half-open")
       ->required();
   sub.add_option("--capacity", options->capacity, "bytes: stop at the first plan that fits")
-      ->check(CLI::PositiveNumber);
+      ->check(whole_number(1));
   sub.add_option("--time-limit", options->time_limit, "seconds")
-      ->check(CLI::NonNegativeNumber)
+      ->check(seconds)
       ->capture_default_str();
   sub.add_option("--output", options->output, "the CSV again, with a column 'offset'");
   sub.add_option("--svg", options->svg, "a drawing of the plan");

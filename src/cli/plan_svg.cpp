@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <iterator>
-#include <limits>
 
 #include "ashlar/memory_resource.hpp"
 
@@ -37,24 +38,33 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
-/// Steps of 1, 2 or 5 times a power of `base`'s ten, about `wanted` of them.
-double tick_step(double span, double wanted) {
-  const double power = std::pow(10, std::floor(std::log10(std::max(span / wanted, 1.0))));
-  for (const double factor : {1.0, 2.0, 5.0})
-    if (span / (factor * power) <= wanted) return factor * power;
-  return 10 * power;
+std::uint64_t as_unsigned(std::int64_t number) { return static_cast<std::uint64_t>(number); }
+
+/// From `number` up to the next multiple of `step`.
+std::uint64_t to_multiple(std::int64_t number, std::uint64_t step) {
+  if (number >= 0) return (step - as_unsigned(number) % step) % step;
+  return (0 - as_unsigned(number)) % step;
+}
+
+/// 1, 2 or 5 times a power of ten: ten steps or fewer in `span`.
+std::uint64_t time_step(std::uint64_t span) {
+  for (std::uint64_t power = 1;; power *= 10)
+    for (const std::uint64_t factor : {1, 2, 5})
+      if (span / (factor * power) <= 10) return factor * power;
 }
 
 class Drawing {
  public:
   Drawing(const plan::Table& table, const PlanResult& result, std::int64_t capacity)
-      : table_(table), result_(result), capacity_(capacity) {
+      : table_(table),
+        result_(result),
+        capacity_(capacity),
+        top_(std::max({result.plan.height, capacity, std::int64_t{1}})) {
     for (const PlannedBuffer& buffer : table.buffers) {
-      begin_ = std::min(begin_, static_cast<double>(buffer.lower));
-      end_ = std::max(end_, static_cast<double>(buffer.upper));
+      begin_ = std::min(begin_, buffer.lower);
+      end_ = std::max(end_, buffer.upper);
     }
     if (end_ <= begin_) begin_ = 0, end_ = 1;
-    top_ = static_cast<double>(std::max({result.plan.height, capacity, std::int64_t{1}}));
   }
 
   std::string draw(const std::string& title) {
@@ -72,8 +82,17 @@ class Drawing {
   void add(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
     fmt::format_to(std::back_inserter(text_), format, std::forward<Arguments>(arguments)...);
   }
-  double x(double instant) const { return kLeft + kWidth * (instant - begin_) / (end_ - begin_); }
-  double y(double offset) const { return kTop + kHeight * (1 - offset / top_); }
+  /// Unsigned: the span may exceed what an instant can be.
+  std::uint64_t since_begin(std::int64_t instant) const {
+    return as_unsigned(instant) - as_unsigned(begin_);
+  }
+  double x(std::int64_t instant) const {
+    return kLeft + kWidth * (static_cast<double>(since_begin(instant)) /
+                             static_cast<double>(since_begin(end_)));
+  }
+  double y(std::int64_t offset) const {
+    return kTop + kHeight * (1 - static_cast<double>(offset) / static_cast<double>(top_));
+  }
 
   void open(const std::string& title) {
     add("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" "
@@ -96,35 +115,39 @@ class Drawing {
         kTop + kHeight / 2);
   }
 
+  /// Ticks are counted in integers: far from zero a double's step can round to nothing.
   void draw_grid() {
-    const double bytes = std::exp2(std::floor(std::log2(std::max(top_ / 6, 1.0))));
-    for (double at = 0; at <= top_; at += bytes)
+    const auto bytes =
+        static_cast<std::int64_t>(std::bit_floor(as_unsigned(std::max(top_ / 6, std::int64_t{1}))));
+    for (std::int64_t tick = 0; tick <= top_ / bytes; ++tick)
       add("<path class=\"grid\" d=\"M{} {:.2f}h{}\"/><text x=\"{}\" y=\"{:.2f}\" "
           "text-anchor=\"end\">{}</text>\n",
-          kLeft, y(at), kWidth, kLeft - 6, y(at) + 4, format_bytes(static_cast<std::int64_t>(at)));
-    const double step = tick_step(end_ - begin_, 10);
-    for (double at = std::ceil(begin_ / step) * step; at <= end_; at += step)
+          kLeft, y(tick * bytes), kWidth, kLeft - 6, y(tick * bytes) + 4,
+          format_bytes(tick * bytes));
+    const std::uint64_t span = since_begin(end_), step = time_step(span);
+    const std::uint64_t first = to_multiple(begin_, step);
+    for (std::uint64_t tick = 0; first <= span && tick <= (span - first) / step; ++tick) {
+      const auto at = static_cast<std::int64_t>(as_unsigned(begin_) + first + tick * step);
       add("<path class=\"grid\" d=\"M{:.2f} {}v{}\"/><text x=\"{:.2f}\" y=\"{}\" "
-          "text-anchor=\"middle\">{:.0f}</text>\n",
+          "text-anchor=\"middle\">{}</text>\n",
           x(at), kTop, kHeight, x(at), kTop + kHeight + 18, at);
+    }
   }
 
   void draw_buffer(std::size_t i) {
     const PlannedBuffer& buffer = table_.buffers[i];
-    const auto offset = static_cast<double>(result_.plan.offsets[i]);
-    const auto size = static_cast<double>(buffer.size);
-    const double left = x(static_cast<double>(buffer.lower));
+    const std::int64_t offset = result_.plan.offsets[i];
+    const double left = x(buffer.lower), above = y(offset + buffer.size);
     add("<rect class=\"buffer\" x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\" "
         "fill=\"hsl({:.0f} 55% 58%)\"><title>{}: {} ({} bytes) at {}, in use [{}, "
         "{})</title></rect>\n",
-        left, y(offset + size), x(static_cast<double>(buffer.upper)) - left, kHeight * size / top_,
+        left, above, x(buffer.upper) - left, y(offset) - above,
         std::fmod(static_cast<double>(i) * 137.508, 360.0), escaped(table_.ids[i]),
-        format_bytes(buffer.size), buffer.size, result_.plan.offsets[i], buffer.lower,
-        buffer.upper);
+        format_bytes(buffer.size), buffer.size, offset, buffer.lower, buffer.upper);
   }
 
   void draw_line(std::int64_t bytes, const char* style, const char* name) {
-    const double at = y(static_cast<double>(bytes));
+    const double at = y(bytes);
     add("<path class=\"{}\" stroke-width=\"1.5\" d=\"M{} {:.2f}h{}\"><title>{}: {} "
         "bytes</title></path>\n",
         style, kLeft, at, kWidth, name, bytes);
@@ -133,8 +156,8 @@ class Drawing {
   const plan::Table& table_;
   const PlanResult& result_;
   std::int64_t capacity_;
-  double begin_ = std::numeric_limits<double>::max(), end_ = std::numeric_limits<double>::lowest();
-  double top_ = 1;
+  std::int64_t begin_ = INT64_MAX, end_ = INT64_MIN;
+  std::int64_t top_;
   std::string text_;
 };
 

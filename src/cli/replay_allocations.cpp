@@ -12,6 +12,7 @@
 #include "ashlar/allocation_trace.hpp"
 #include "ashlar/error.hpp"
 #include "ashlar/memory_resource.hpp"
+#include "cli/checks.hpp"
 #include "cli/commands.hpp"
 
 namespace ashlar::cli {
@@ -90,7 +91,7 @@ void add_replay_allocations(CLI::App& app, Command& command) {
   sub.add_option("--capacity", options->capacity, "bytes of the device, e.g. 80GiB");
   sub.add_option("--run-ahead", options->run_ahead,
                  "operations by which the program is ahead of its device")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number(0))
       ->capture_default_str();
   sub.add_flag("--segments", options->segments, "grow by segments instead of page by page");
   sub.add_flag("--keep-streams-apart", options->keep_streams_apart,

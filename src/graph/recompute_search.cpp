@@ -13,7 +13,8 @@ namespace ashlar {
 namespace {
 
 constexpr std::int64_t kMostSketches = 64;      // that the full passes price first
-constexpr std::int64_t kNodesPriced = 100'000;  // by all full passes together
+constexpr std::int64_t kLeastPriced = 2;        // keeping everything, and remaking whole units
+constexpr std::int64_t kNodesPriced = 100'000;  // compiled by all full passes together
 using Group = std::vector<ValueId>;
 
 /// A step of the descent, priced by RecomputeLoad alone.
@@ -161,20 +162,19 @@ std::vector<Sketch> spread(const std::vector<Sketch>& all, std::int64_t count) {
 /// Choices that the full passes have priced, none worse than another in both work and height.
 class Front {
  public:
-  Front(const Graph& joint, const std::function<std::int64_t(const Graph&)>& planned_height)
-      : joint_(joint),
-        planned_height_(planned_height),
-        left_(kNodesPriced / static_cast<std::int64_t>(joint.nodes.size() + 1)),
-        base_(flops_of(joint)) {}
+  Front(const Graph& joint, const std::function<PlannedHeight(const Graph&)>& planned_height)
+      : joint_(joint), planned_height_(planned_height), base_(flops_of(joint)) {}
 
   /// How many more choices may be priced.
   std::int64_t left() const { return left_; }
 
   void price(const Remade& remade) {
     if (left_ <= 0 || !priced_.insert(remade).second) return;
-    --left_;
     const Graph graph = rematerialize(joint_, remade);
-    const RecomputeChoice choice{remade, planned_height_(graph), flops_of(graph) - base_};
+    const auto [height, nodes] = planned_height_(graph);
+    if (priced_.size() == 1) left_ = std::max(kLeastPriced, kNodesPriced / (nodes + 1));
+    --left_;
+    const RecomputeChoice choice{remade, height, flops_of(graph) - base_};
     const auto worse = [&](const RecomputeChoice& a, const RecomputeChoice& b) {
       return a.height >= b.height && a.extra_flops >= b.extra_flops;
     };
@@ -227,8 +227,8 @@ class Front {
   }
 
   const Graph& joint_;
-  const std::function<std::int64_t(const Graph&)>& planned_height_;
-  std::int64_t left_;
+  const std::function<PlannedHeight(const Graph&)>& planned_height_;
+  std::int64_t left_ = 1;  // the first says how much work one is
   double base_;
   std::set<Remade> priced_;
   std::vector<RecomputeChoice> choices_;  // by rising work
@@ -238,12 +238,13 @@ class Front {
 
 std::vector<RecomputeChoice> recompute_choices(
     const Graph& joint, const Backend& backend, bool gathers,
-    const std::function<std::int64_t(const Graph&)>& planned_height) {
+    const std::function<PlannedHeight(const Graph&)>& planned_height) {
   Front front(joint, planned_height);
   front.price(Remade(joint.values.size(), false));
   for (const Remade& classic :
-       {cheap_to_remake(joint), attention_remade(joint), units_remade(joint)})
-    front.price(classic);
+       {units_remade(joint), cheap_to_remake(joint), attention_remade(joint)})
+    front.price(classic);  // the lowest first, where few are priced
+  if (front.left() <= 0) return front.take();
   Descent descent(joint, backend, gathers);
   Remade everything(joint.values.size(), false);
   for (const ValueId id : descent.candidates()) everything[static_cast<std::size_t>(id)] = true;

@@ -18,6 +18,13 @@ struct RecomputeChoice {
   double extra_flops = 0;
 };
 
+/// What the passes after rematerialize planned: bytes of all arenas, and how many nodes they
+/// compiled for it (micro-batches in layer order are nodes of their own).
+struct PlannedHeight {
+  std::int64_t bytes = 0;
+  std::int64_t nodes = 0;
+};
+
 /// Choices by rising work and falling height, none worse than another in both. The search takes at
 /// each peak the values whose bytes cost the fewest operations, alone, with what they are made of,
 /// or a whole unit (a greedy relative of Jain et al., "Checkmate", arXiv:1910.02653, section 3,
@@ -25,9 +32,9 @@ struct RecomputeChoice {
 /// never gives a higher peak. Deterministic; ends by node count.
 /// @param joint forward and backward, before it is sharded
 /// @param gathers parameters come and go with their units (ZeRO stage 3)
-/// @param planned_height runs the passes after rematerialize and returns bytes of all arenas
+/// @param planned_height runs the passes after rematerialize
 std::vector<RecomputeChoice> recompute_choices(
     const Graph& joint, const Backend& backend, bool gathers,
-    const std::function<std::int64_t(const Graph&)>& planned_height);
+    const std::function<PlannedHeight(const Graph&)>& planned_height);
 
 }  // namespace ashlar

@@ -36,6 +36,7 @@ PlanResult solve_memory_plan(std::span<const PlannedBuffer> problem, const PlanO
 }
 
 std::int64_t maximum_load(std::span<const PlannedBuffer> problem) {
+  require_sizes(problem, 1);
   std::vector<std::pair<std::int64_t, std::int64_t>> changes;
   for (const PlannedBuffer& buffer : problem) {
     if (buffer.upper <= buffer.lower) continue;

@@ -9,6 +9,7 @@
 
 #include "ashlar/allocation_trace.hpp"
 #include "ashlar/error.hpp"
+#include "base/printable.hpp"
 
 namespace ashlar {
 namespace {
@@ -16,6 +17,7 @@ namespace {
 constexpr std::array<std::string_view, 8> kColumns{"Thread", "Time",   "Action",   "Pointer",
                                                    "Size",   "Stream", "Category", "Name"};
 constexpr std::size_t kRequired = 6;
+constexpr std::int64_t kMostLive = std::int64_t{1} << 62;  // sums of live bytes stay in 64 bits
 enum Column : std::size_t { thread, time, action, pointer, size, stream, category, name };
 
 std::vector<std::string_view> split(std::string_view line) {
@@ -48,7 +50,8 @@ class Reader {
   };
 
   [[noreturn]] void reject(std::string_view why) const {
-    throw InvalidArgument(fmt::format("{}:{}: {}", file_, std::max<std::int64_t>(line_, 1), why));
+    throw InvalidArgument(
+        printable(fmt::format("{}:{}: {}", file_, std::max<std::int64_t>(line_, 1), why)));
   }
 
   bool next() {
@@ -106,6 +109,9 @@ class Reader {
     operation.block = trace_.blocks++;
     operation.name = read_name();
     block = {operation, 0};
+    if (operation.bytes > kMostLive - live_)
+      reject(fmt::format("allocates {} B, more than 2^62 B are live then", operation.bytes));
+    live_ += operation.bytes;
     trace_.operations.push_back(operation);
   }
 
@@ -120,6 +126,7 @@ class Reader {
       reject(fmt::format("frees {} B at {:#x}, which has {} B since line {}", operation.bytes,
                          address, block.allocation.bytes, block.allocation.line));
     block.freed = line_;
+    live_ -= operation.bytes;
     operation.block = block.allocation.block;
     operation.category = block.allocation.category;
     operation.name = block.allocation.name;
@@ -165,6 +172,7 @@ class Reader {
   std::size_t columns_ = 0;
   std::unordered_map<std::uint64_t, Block> blocks_;
   std::unordered_map<std::string, std::size_t> names_;
+  std::int64_t live_ = 0;
   Trace trace_;
 };
 

@@ -27,6 +27,8 @@ void check_refused(const std::string& line, const std::string& named) {
   CHECK(finished.code == 2);
   CHECK(std::ranges::count(finished.err, '\n') == 1);
   CHECK(finished.err.starts_with("ashlar: "));
+  CHECK(finished.err.size() < 300);
+  CHECK(!contains(finished.err, "\r"));
   CHECK(contains(finished.err, named));
 }
 
@@ -73,17 +75,38 @@ TEST_CASE("plan-memory: capacity and time limit") {
 
 TEST_CASE("plan-memory: a capacity that no plan keeps within") {
   const TemporaryFolder folder;
-  // The load is 4; the lowest plan is 5.
-  const std::string file = folder.write(
-      "in.csv", "id,lower,upper,size\na,0,3,2\nb,2,5,1\nc,4,7,2\nd,1,2,2\ne,5,6,2\nf,3,4,3\n");
+  // The load is 5; the lowest plan is 6.
+  const std::string file = folder.write("in.csv",
+                                        "id,lower,upper,size\na,2,5,1\nb,4,7,3\nc,1,5,1\nd,1,4,1\n"
+                                        "e,0,1,2\nf,0,2,3\ng,5,6,2\n");
   const Finished lowest = run(kPlan + file + " --json");
   const auto json = nlohmann::json::parse(lowest.out);
   CHECK(lowest.code == 0);
   CHECK(json["proved_optimal"] == true);
-  if (json["height"] > 4) {
-    const Finished finished = run(kPlan + file + " --capacity 4");
-    CHECK(finished.code == 1);
-    CHECK(contains(finished.err, "needs 1 bytes more"));
+  CHECK(json["height"] == 6);
+  const Finished finished = run(kPlan + file + " --capacity 5");
+  CHECK(finished.code == 1);
+  CHECK(contains(finished.err, "needs 1 bytes more"));
+}
+
+TEST_CASE("plan-memory: a drawing has few ticks, wherever in time its buffers lie") {
+  const TemporaryFolder folder;
+  const std::string svg = folder.path / "out.svg";
+  for (const std::string lifetime :
+       {"9000000000000000000,9000000000000002048", "-9223372036854775808,9223372036854775807",
+        "-7,-6", "9223372036854775806,9223372036854775807", "0,1"}) {
+    CAPTURE(lifetime);
+    const std::string file =
+        folder.write("in.csv", "id,lower,upper,size\na," + lifetime + ",4611686018427387903\n");
+    const Finished finished = run(kPlan + file + " --svg " + svg);
+    CHECK(finished.code == 0);
+    const std::string drawing = text_of(svg);
+    std::size_t ticks = 0;
+    for (auto at = drawing.find("class=\"grid\""); at != std::string::npos; ++ticks)
+      at = drawing.find("class=\"grid\"", at + 1);
+    CHECK(ticks >= 4);
+    CHECK(ticks <= 26);
+    CHECK(!contains(drawing, "nan"));
   }
 }
 
@@ -101,4 +124,17 @@ TEST_CASE("plan-memory: bad input") {
                 "line 3 repeats the id 'a'");
   check_refused(kPlan + folder.write("d.csv", header + "a,0,1,-2\n").string(), "negative size");
   check_refused(kPlan + folder.write("e.csv", header + "a,4,1,2\n").string(), "not above");
+  check_refused(kPlan + folder.write("f.csv", header + "a,4,5\r6,2\n").string(), "'5\\x0d6'");
+  const std::string most = "9000000000000000000\n";
+  check_refused(
+      kPlan +
+          folder.write("g.csv", header + "a,0,1," + most + "b,0,1," + most + "c,0,1," + most)
+              .string() +
+          " --capacity 100",
+      "more than 2^62 bytes");
+  const std::string good = kPlan + folder.write("a.csv", kExample).string();
+  for (const std::string seconds : {"nan", "-1", "-nan", "soon"})
+    check_refused(good + " --time-limit " + seconds, "--time-limit: '" + seconds + "'");
+  check_refused(good + " --capacity 0", "--capacity: '0'");
+  check_refused(good + " --capacity 9223372036854775808", "--capacity");
 }

@@ -19,13 +19,15 @@ namespace ashlar {
 namespace {
 
 /// What the passes after rematerialize plan for one rank.
-std::int64_t planned_height(const Graph& graph) {
+PlannedHeight planned_height(const Graph& graph) {
   ShardOptions options;
   StateLayout states;
   const FlatLayout layout(graph.parameters, graph.units, 1);
-  const Program program = compile(shard(graph, layout, options), {}, {}, states);
-  return states.bytes(Space::state) + states.bytes(Space::state_window) + program.heights[2] +
-         program.heights[3];
+  const Graph sharded = shard(graph, layout, options);
+  const Program program = compile(sharded, {}, {}, states);
+  return {states.bytes(Space::state) + states.bytes(Space::state_window) + program.heights[2] +
+              program.heights[3],
+          std::ssize(sharded.nodes)};
 }
 
 /// A chain of layers of random widths in one or two units, some cheap, some dear.
@@ -56,20 +58,27 @@ Graph small_graph(std::uint64_t seed) {
 }  // namespace
 
 TEST_CASE("recompute search: on small graphs within 2 % of the best subset, whatever the budget") {
+  constexpr std::int64_t kDearer = 4;  // as if nodes were so many: few subsets are priced
   int graphs = 0;
   double worst = 1;
-  for (std::uint64_t seed = 0; seed < 40 && graphs < 5; ++seed) {
+  for (std::uint64_t seed = 0; seed < 40 && graphs < 4; ++seed) {
     const Graph joint = small_graph(seed);
     const RecomputeLoad load(joint, {}, false);
     std::vector<ValueId> free;
     for (ValueId id = 0; id < static_cast<ValueId>(joint.values.size()); ++id) {
       if (load.candidate(id)) free.push_back(id);
     }
-    if (free.size() > 10) continue;
+    if (free.size() < 11 || free.size() > 12) continue;
     ++graphs;
     CAPTURE(seed);
-    const auto choices = recompute_choices(joint, {}, false, planned_height);
+    std::size_t priced = 0;
+    const auto choices = recompute_choices(joint, {}, false, [&](const Graph& graph) {
+      ++priced;
+      const PlannedHeight planned = planned_height(graph);
+      return PlannedHeight{planned.bytes, kDearer * planned.nodes};
+    });
     REQUIRE(!choices.empty());
+    CHECK(priced <= (std::size_t{1} << free.size()) / 4);
     const double base = flops_of(joint);
     std::vector<std::pair<std::int64_t, double>> subsets;  // height, operations
     for (std::uint32_t mask = 0; mask < (1U << free.size()); ++mask) {
@@ -77,7 +86,7 @@ TEST_CASE("recompute search: on small graphs within 2 % of the best subset, what
       for (std::size_t i = 0; i < free.size(); ++i)
         remade[static_cast<std::size_t>(free[i])] = (mask >> i & 1) != 0;
       const Graph graph = rematerialize(joint, remade);
-      subsets.emplace_back(planned_height(graph), flops_of(graph));
+      subsets.emplace_back(planned_height(graph).bytes, flops_of(graph));
     }
     std::sort(subsets.begin(), subsets.end());
     std::int64_t last = 0;
@@ -115,15 +124,33 @@ TEST_CASE("recompute search: work rises as the planned height falls, as counted 
   const double base = flops_of(joint);
   for (std::size_t i = 0; i < choices.size(); ++i) {
     const Graph graph = rematerialize(joint, choices[i].remade);
-    CHECK(planned_height(graph) == choices[i].height);
+    CHECK(planned_height(graph).bytes == choices[i].height);
     CHECK(flops_of(graph) - base == doctest::Approx(choices[i].extra_flops).epsilon(1e-9));
     if (i == 0) continue;
     CHECK(choices[i].height < choices[i - 1].height);
     CHECK(choices[i].extra_flops > choices[i - 1].extra_flops);
   }
-  CHECK(choices.back().height <= planned_height(recompute(joint, Recompute::per_unit)));
+  CHECK(choices.back().height <= planned_height(recompute(joint, Recompute::per_unit)).bytes);
   MESSAGE(choices.size() << " choices down to " << choices.back().height << " from "
                          << choices.front().height << " for " << choices.back().extra_flops / base);
+}
+
+TEST_CASE("recompute search: what the passes compile is what it is charged for") {
+  const Graph joint = small_graph(1);
+  const Graph units = recompute(joint, Recompute::per_unit);
+  const auto priced = [&](std::int64_t nodes) {
+    std::int64_t calls = 0;
+    const auto choices = recompute_choices(joint, {}, false, [&](const Graph& graph) {
+      ++calls;
+      return PlannedHeight{planned_height(graph).bytes, nodes};
+    });
+    CHECK(choices.back().height <= planned_height(units).bytes);
+    return calls;
+  };
+  CHECK(priced(1'000'000) == 2);  // keeping everything, and whole units
+  CHECK(priced(20'000) <= 5);
+  CHECK(priced(1'000) > 20);
+  CHECK(priced(1'000) <= 100);
 }
 
 }  // namespace ashlar

@@ -221,22 +221,3 @@ TEST_CASE("plan: large problems come close to their load") {
           1.05 * static_cast<double>(maximum_load(problem)));
   }
 }
-
-TEST_CASE("plan: minimalloc's problems") {
-  const auto folder = plan_problems::minimalloc_folder();
-  if (folder.empty()) {
-    MESSAGE("no minimalloc problems (ASHLAR_DATA_DIR): skipped");
-    return;
-  }
-  for (const char name : {'B', 'C', 'D', 'E', 'F', 'H'}) {
-    CAPTURE(name);
-    const Problem given = plan_problems::minimalloc(folder, name);
-    for (const Problem& problem : {given, plan_problems::reversed(given)}) {
-      PlanOptions options = nodes(60'000);
-      options.capacity = 1 << 20;
-      const PlanResult result = solve_memory_plan(problem, options);
-      validate(problem, result.plan, 1);
-      CHECK(result.plan.height <= options.capacity);
-    }
-  }
-}

@@ -1,6 +1,7 @@
 // Allocation traces: what is read, what is refused, what is repeated.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <random>
 #include <sstream>
 #include <string>
@@ -18,6 +19,25 @@ const std::string kHeader = "Thread,Time,Action,Pointer,Size,Stream\n";
 Trace read(const std::string& text) {
   std::istringstream input(text);
   return read_trace(input, "t.csv");
+}
+
+/// The field that ends at `at` or after it.
+void replace_field(std::string& text, std::size_t at, const std::string& with) {
+  const std::size_t end = text.find_first_of(",\n", at);
+  if (end == std::string::npos || end == 0) return;
+  const std::size_t before = text.find_last_of(",\n", end - 1);
+  const std::size_t begin = before == std::string::npos ? 0 : before + 1;
+  text.replace(begin, end - begin, with);
+}
+
+void replay_on_addresses(const Trace& trace) {
+  SimulatedPages device(INT64_MAX, 10);
+  CachingResource resource(device);
+  const ReplayReport report = replay(trace, resource, device.replay_options());
+  REQUIRE(report.operations == std::ssize(trace.operations));
+  REQUIRE(report.peak_live_bytes <= trace.peak_live_bytes());
+  REQUIRE(trace.peak_live_bytes() >= 0);
+  REQUIRE(resource.statistics().live_bytes == 0);
 }
 
 }  // namespace
@@ -59,6 +79,11 @@ TEST_CASE("trace: what is malformed is refused with its line") {
         "t.csv:2: Size '-1' is not a number of bytes");
   CHECK(said(kHeader + "1,0,allocate,0x10,9223372036854775808,0\n") ==
         "t.csv:2: 9223372036854775808 bytes are too many");
+  const std::string half = ",4611686018427387904,0\n";
+  CHECK(said(kHeader + "1,0,allocate,0x10" + half + "1,0,allocate,0x20,1,0\n") ==
+        "t.csv:3: allocates 1 B, more than 2^62 B are live then");
+  CHECK(said(kHeader + "1,0,allocate,0x10,1\r2,0\n") ==
+        "t.csv:2: Size '1\\x0d2' is not a number of bytes");
   CHECK(said(kHeader + "1,0,allocate,0x10,1,\n") == "t.csv:2: Stream '' is not a stream");
   CHECK(said(kHeader + "1,0,resize,0x10,1,0\n") ==
         "t.csv:2: unknown action 'resize'; it is allocate, free or allocate failure");
@@ -75,17 +100,33 @@ TEST_CASE("trace: what is malformed is refused with its line") {
         "/tmp: cannot be read");
 }
 
-TEST_CASE("trace: damaged files are read or refused with a line, never more") {
+TEST_CASE("trace: damaged files are read and replayed, or refused with a line, never more") {
   std::mt19937 random(3);
   std::string good = "Thread,Time,Action,Pointer,Size,Stream,Category,Name\n";
   for (int i = 1; i < 12; ++i) good += "1,0,allocate,0x" + std::to_string(i) + "0,64,1,input,x\n";
   for (int i = 1; i < 12; ++i) good += "1,0,free,0x" + std::to_string(i) + "0,64,0x2,input,\n";
-  int refused = 0;
+  const std::vector<std::string> extremes{"9223372036854775807",
+                                          "9223372036854775808",
+                                          "0x7fffffffffffffff",
+                                          "0xffffffffffffffff",
+                                          "18446744073709551616",
+                                          "4611686018427387904",
+                                          "4611686018427387903",
+                                          "(nil)",
+                                          "nan",
+                                          "-0",
+                                          "0",
+                                          "7\r7",
+                                          "\r"};
+  int refused = 0, replayed = 0;
   for (int round = 0; round < 4000; ++round) {
     std::string text = good;
     for (unsigned edits = 1 + random() % 4; edits > 0; --edits) {
       const std::size_t at = random() % text.size();
-      switch (random() % 4) {
+      switch (random() % 5) {
+        case 4:
+          replace_field(text, at, extremes[random() % extremes.size()]);
+          break;
         case 0:
           text[at] = static_cast<char>(random());
           break;
@@ -103,12 +144,17 @@ TEST_CASE("trace: damaged files are read or refused with a line, never more") {
     try {
       const Trace trace = read(text);
       REQUIRE(trace.operations.size() <= 60);
+      replay_on_addresses(trace);
+      ++replayed;
     } catch (const InvalidArgument& error) {
       ++refused;
-      REQUIRE(std::string(error.what()).starts_with("t.csv:"));
+      const std::string said = error.what();
+      REQUIRE(said.starts_with("t.csv:"));
+      REQUIRE(std::ranges::none_of(said, [](char c) { return c >= 0 && c < ' '; }));
     }
   }
   CHECK(refused > 1000);
+  CHECK(replayed > 100);
 }
 
 TEST_CASE("trace: what the adaptor wrote replays with the same counts") {

@@ -3,7 +3,9 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
+#include <functional>
 
 #include "ashlar/communicator.hpp"
 #include "ashlar/error.hpp"
@@ -24,6 +26,7 @@ struct Case {
   double clip = 0.5;
   int prefetch = 1;
   Recompute recompute = Recompute::automatic;
+  std::int64_t layers = 3;
 };
 
 struct Outcome {
@@ -33,6 +36,7 @@ struct Outcome {
   PerCategory<std::int64_t> states{};
   SentBytes sent{};  // of the last step
   double flops = 0;
+  std::int64_t two_units = 0, tied_unit = 0;  // bytes of f32: the largest ones, the one with wte
 };
 
 std::int64_t of(const PerCategory<std::int64_t>& bytes, Category category) {
@@ -57,7 +61,7 @@ Outcome train(const Case& c, MicroBatchOrder order) {
   Outcome outcome;
   launch_threads(c.ranks, [&](Communicator& world) {
     const LossModel model =
-        tiny_gpt_loss(tiny_gpt(3, c.tied), {1, kTinySequence, c.dtype, 0.1, c.frozen});
+        tiny_gpt_loss(tiny_gpt(c.layers, c.tied), {1, kTinySequence, c.dtype, 0.1, c.frozen});
     TrainStep train(world, model, config_of(c, order));
     Outcome mine;
     for (std::int64_t i = 0; i < kSteps; ++i) {
@@ -74,6 +78,12 @@ Outcome train(const Case& c, MicroBatchOrder order) {
     }
     mine.planned = train.planned();
     mine.states = train.state_bytes();
+    std::vector<std::int64_t> units(train.layout().units().size());
+    for (const Flat& flat : train.layout().flats())
+      units[static_cast<std::size_t>(flat.unit)] += flat.padded * 4;
+    mine.tied_unit = units[0];
+    std::ranges::sort(units, std::greater());
+    mine.two_units = units[0] + units[1];
     if (world.rank() == 0) outcome = mine;
   });
   return outcome;
@@ -145,6 +155,21 @@ TEST_CASE("layers: gradients are kept in shards; inputs and what enters units, K
                              of(single.measured.peak, Category::activation);
   CHECK(grown >= more);
   CHECK(grown <= 2 * more);
+}
+
+TEST_CASE("layers: no more gradients are whole at a time than two units' and the tied ones'") {
+  for (const bool tied : {true, false}) {
+    for (const std::int64_t k : {1, 4}) {
+      CAPTURE(tied);
+      CAPTURE(k);
+      const Case c{.k = k, .tied = tied, .layers = 8};
+      const Outcome layers = train(c, MicroBatchOrder::layers);
+      const std::int64_t whole = of(layers.measured.peak, Category::communication);
+      CHECK(whole > 0);
+      CHECK(whole <= layers.two_units + (tied ? layers.tied_unit : 0));
+      CHECK(whole < of(layers.states, Category::parameter) * c.ranks);
+    }
+  }
 }
 
 TEST_CASE("layers: a reduction after each micro-batch is refused") {

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "ashlar/error.hpp"
+#include "base/printable.hpp"
 
 namespace ashlar::plan {
 namespace {
@@ -97,8 +98,8 @@ class Reader {
   }
 
   [[noreturn]] void reject(const std::string& why) const {
-    throw InvalidArgument(line_ == 0 ? fmt::format("{} {}", name_, why)
-                                     : fmt::format("{} line {} {}", name_, line_, why));
+    throw InvalidArgument(printable(line_ == 0 ? fmt::format("{} {}", name_, why)
+                                               : fmt::format("{} line {} {}", name_, line_, why)));
   }
 
   std::istream& in_;
