@@ -42,7 +42,7 @@ TEST_CASE("plan: minimalloc's problems as low as they go, and the proof, in any 
     for (const std::int64_t unit : {1, 3}) {
       const Problem copy = plan_problems::reversed(plan_problems::permuted(given, 3));
       const Problem problem = unit == 1 ? given : plan_problems::rescaled(copy, 5, unit);
-      const PlanResult result = solve_memory_plan(problem, nodes(name == 'D' ? 600'000 : 60'000));
+      const PlanResult result = solve_memory_plan(problem, nodes(name == 'D' ? 150'000 : 60'000));
       validate(problem, result.plan, 1);
       if (name == 'D') {
         CHECK(result.plan.height <= unit * 1'034'240);
