@@ -28,10 +28,13 @@ GradientReducer::GradientReducer(const FlatLayout& layout, const Registered& reg
     : layout_(layout),
       registered_(registered),
       options_(options),
-      states_(states),
       pool_(pool),
       communicator_(communicator),
       travels_(layout.flats().size()) {
+  for (const Flat& flat : layout.flats()) {
+    const auto found = states.find(state_name(flat, "gradient"));
+    kept_.push_back(found == states.end() ? nullptr : &found->second);
+  }
   make_buckets();
   restart();
 }
@@ -56,7 +59,6 @@ void GradientReducer::restart() {
   touched_ = false;
   squares_.assign(layout_.flats().size(), 0);
   for (int f = 0; f < static_cast<int>(travels_.size()); ++f) {
-    travel(f).sum.reset();
     travel(f).clean = false;
     travel(f).missing = flat(f).entries.size();
     travel(f).ready.assign(flat(f).entries.size(), false);
@@ -70,8 +72,7 @@ void GradientReducer::clear() {
     if (gradient.data != nullptr) zero(gradient);
   for (int f = 0; f < static_cast<int>(travels_.size()); ++f) {
     if (!flat(f).trainable || !registered_.owned) continue;
-    const TensorView* const kept = state(f);
-    if (kept != nullptr && kept->elements() == flat(f).padded) zero(*kept);
+    if (kept(f) != nullptr && kept(f)->elements() == flat(f).padded) zero(*kept(f));
     travel(f).local.reset();
     travel(f).clean = true;
   }
@@ -79,11 +80,6 @@ void GradientReducer::clear() {
 
 DType GradientReducer::wire(int f) const {
   return options_.reduce.value_or(registered_.gradient_dtype(flat(f)));
-}
-
-const TensorView* GradientReducer::state(int f) const {
-  const auto found = states_.find(state_name(flat(f), "gradient"));
-  return found == states_.end() ? nullptr : &found->second;
 }
 
 std::size_t GradientReducer::entry_index(int parameter) const {
@@ -97,8 +93,8 @@ TensorView GradientReducer::whole_local(int f) {
   const Flat& layout = flat(f);
   Travel& t = travel(f);
   TensorView whole;
-  if (const TensorView* const kept = state(f); kept != nullptr && options_.stage <= 1) {
-    whole = *kept;
+  if (kept(f) != nullptr && options_.stage <= 1) {
+    whole = *kept(f);
     if (!t.clean) zero(whole);
   } else {
     const DType dtype = registered_.gradient_dtype(layout);
@@ -189,7 +185,7 @@ TensorView GradientReducer::outgoing(int f) {
 /// Where this rank's part of the sum goes.
 TensorView GradientReducer::target(int f) {
   const Flat& layout = flat(f);
-  if (const TensorView* const kept = state(f)) return own_part(layout, *kept, communicator_.rank());
+  if (kept(f) != nullptr) return own_part(layout, *kept(f), communicator_.rank());
   Travel& t = travel(f);
   if (!travels_apart(f))
     return own_part(layout, t.send.view(wire(f), {layout.padded}), communicator_.rank());
@@ -230,10 +226,9 @@ void GradientReducer::retire() {
 void GradientReducer::land(int f) {
   const Flat& layout = flat(f);
   Travel& t = travel(f);
-  const TensorView* const kept = state(f);
   TensorView all;  // what holds the sum: whole or the own part
-  if (kept != nullptr) {
-    all = *kept;
+  if (kept(f) != nullptr) {
+    all = *kept(f);
   } else if (t.sum.data() != nullptr) {
     const DType dtype = registered_.gradient_dtype(layout);
     all = t.sum.view(dtype, {t.sum.bytes() / size_of(dtype)});
@@ -250,15 +245,9 @@ void GradientReducer::land(int f) {
     const Transfer transfer{own, all};
     communicator_.all_gather({&transfer, 1}, layout.name).wait();
   }
-  if (kept == nullptr) {
-    const std::int64_t first = whole ? 0 : communicator_.rank() * layout.shard;
-    const bool shard_only = all.elements() == layout.shard && !whole;
-    // A view whose element 0 would be the flat's: copy_out addresses by the flat.
-    const TensorView origin(shard_only ? all.data - first * size_of(all.dtype) : all.data,
-                            all.dtype, {layout.padded});
-    copy_out(layout, origin, first, whole ? layout.padded : first + layout.shard,
+  if (kept(f) == nullptr)
+    copy_out(layout, whole ? all : own, whole ? 0 : communicator_.rank() * layout.shard,
              registered_.gradients);
-  }
   t.send.reset();
   t.sum.reset();
   if (options_.stage >= 2) t.local.reset();
@@ -271,13 +260,12 @@ void GradientReducer::finish() {
 
 TensorView GradientReducer::sum(int f, const Flat::Entry& entry, std::int64_t begin,
                                 std::int64_t end) const {
-  const TensorView* const kept = state(f);
-  if (kept == nullptr)
+  if (kept(f) == nullptr)
     return registered_.gradients[static_cast<std::size_t>(entry.parameter)].flat_slice(
         begin - entry.begin, end - begin);
-  const bool whole = kept->elements() == flat(f).padded;
+  const bool whole = kept(f)->elements() == flat(f).padded;
   const std::int64_t first = whole ? 0 : communicator_.rank() * flat(f).shard;
-  return kept->flat_slice(begin - first, end - begin);
+  return kept(f)->flat_slice(begin - first, end - begin);
 }
 
 }  // namespace ashlar

@@ -67,7 +67,7 @@ class GradientReducer {
   Travel& travel(int f) { return travels_[static_cast<std::size_t>(f)]; }
   DType wire(int f) const;
   bool travels_apart(int f) const { return wire(f) != registered_.gradient_dtype(flat(f)); }
-  const TensorView* state(int f) const;
+  const TensorView* kept(int f) const { return kept_[static_cast<std::size_t>(f)]; }
   std::size_t entry_index(int parameter) const;
   TensorView whole_local(int f);
   void note_ready(int parameter);
@@ -83,9 +83,9 @@ class GradientReducer {
   const FlatLayout& layout_;
   const Registered& registered_;
   const ShardedOptions& options_;
-  const StateViews& states_;
   MemoryResource& pool_;
   Communicator& communicator_;
+  std::vector<const TensorView*> kept_;    // by flat: the state of its sums; null: none
   std::vector<Travel> travels_;            // by flat
   std::vector<std::vector<int>> buckets_;  // flats, in the order of sending
   std::size_t launched_ = 0;               // buckets

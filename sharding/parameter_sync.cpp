@@ -133,8 +133,8 @@ class Spreader {
     const Buffer& buffer = bucket.buffers.emplace_back(pool_, flat.padded * size_of(flat.dtype),
                                                        Category::communication);
     const TensorView whole = buffer.view(flat.dtype, {flat.padded});
-    const std::int64_t first = communicator_.rank() * flat.shard;
-    copy_in(flat, registered_.values, first, first + flat.shard, whole);
+    copy_in(flat, registered_.values, communicator_.rank() * flat.shard,
+            own_part(flat, whole, communicator_.rank()));
     return whole;
   }
 
@@ -144,9 +144,9 @@ class Spreader {
     for (std::size_t i = 0; i < bucket.buffers.size(); ++i) {
       const Flat& flat = *bucket.flats[i];
       const TensorView whole = bucket.buffers[i].view(flat.dtype, {flat.padded});
-      const std::int64_t first = communicator_.rank() * flat.shard;
-      copy_out(flat, whole, 0, first, registered_.values);
-      copy_out(flat, whole, first + flat.shard, flat.padded, registered_.values);
+      const std::int64_t first = communicator_.rank() * flat.shard, last = first + flat.shard;
+      copy_out(flat, whole.flat_slice(0, first), 0, registered_.values);
+      copy_out(flat, whole.flat_slice(last, flat.padded - last), last, registered_.values);
     }
     in_flight_.pop_front();
   }
@@ -188,9 +188,7 @@ ParameterImage::ParameterImage(const FlatLayout& layout, const Registered& regis
     const Buffer& buffer =
         memory_.emplace_back(host_memory(), elements * size_of(flat.dtype), Category::parameter);
     const TensorView image = buffer.view(flat.dtype, {elements});
-    const std::int64_t first = whole ? 0 : communicator.rank() * flat.shard;
-    const TensorView addressed(image.data - first * size_of(flat.dtype), flat.dtype, {flat.padded});
-    copy_in(flat, registered.values, first, first + elements, addressed);
+    copy_in(flat, registered.values, whole ? 0 : communicator.rank() * flat.shard, image);
     views_.emplace(state_name(flat, "parameter"), image);
   }
 }
@@ -198,8 +196,7 @@ ParameterImage::ParameterImage(const FlatLayout& layout, const Registered& regis
 void ParameterImage::write_back() const {
   if (registered_.owned) return;
   for (const Flat& flat : layout_.flats())
-    copy_out(flat, views_.find(state_name(flat, "parameter"))->second, 0, flat.padded,
-             registered_.values);
+    copy_out(flat, views_.find(state_name(flat, "parameter"))->second, 0, registered_.values);
 }
 
 }  // namespace ashlar

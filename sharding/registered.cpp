@@ -8,15 +8,16 @@
 namespace ashlar {
 namespace {
 
-/// Calls visit(parameter, first element of it, part of the flat).
+/// Calls visit(parameter, first element of it, piece of the part).
 template <typename Visit>
-void for_each_piece(const Flat& layout, const TensorView& flat, std::int64_t begin,
-                    std::int64_t end, const Visit& visit) {
+void for_each_piece(const Flat& layout, const TensorView& part, std::int64_t begin,
+                    const Visit& visit) {
+  const std::int64_t end = begin + part.elements();
   for (const Flat::Entry& entry : layout.entries) {
     const std::int64_t from = std::max(entry.begin, begin), to = std::min(entry.end, end);
     if (from < to)
       visit(static_cast<std::size_t>(entry.parameter), from - entry.begin,
-            flat.flat_slice(from, to - from));
+            part.flat_slice(from - begin, to - from));
   }
 }
 
@@ -29,17 +30,17 @@ bool Registered::keeps_gradients(const Flat& flat) const {
 }
 
 void copy_in(const Flat& layout, const std::vector<TensorView>& from, std::int64_t begin,
-             std::int64_t end, const TensorView& flat) {
-  for_each_piece(layout, flat, begin, end, [&](std::size_t p, std::int64_t first, TensorView part) {
-    const TensorView piece = from[p].flat_slice(first, part.elements());
-    convert(piece.data, piece.dtype, part);
+             const TensorView& part) {
+  for_each_piece(layout, part, begin, [&](std::size_t p, std::int64_t first, TensorView piece) {
+    const TensorView source = from[p].flat_slice(first, piece.elements());
+    convert(source.data, source.dtype, piece);
   });
 }
 
-void copy_out(const Flat& layout, const TensorView& flat, std::int64_t begin, std::int64_t end,
+void copy_out(const Flat& layout, const TensorView& part, std::int64_t begin,
               const std::vector<TensorView>& to) {
-  for_each_piece(layout, flat, begin, end, [&](std::size_t p, std::int64_t first, TensorView part) {
-    convert(part.data, part.dtype, to[p].flat_slice(first, part.elements()));
+  for_each_piece(layout, part, begin, [&](std::size_t p, std::int64_t first, TensorView piece) {
+    convert(piece.data, piece.dtype, to[p].flat_slice(first, piece.elements()));
   });
 }
 

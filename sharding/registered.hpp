@@ -31,12 +31,12 @@ struct Registered {
 /// several types in a flat.
 Registered resolve_units(const ParameterList& list);
 
-/// Elements [begin, end) of a flat, between its own memory and the caller's by parameter, converted
-/// where the types differ. Gaps and padding of `flat` are left alone.
-/// @param flat the whole flat's elements [padded]
+/// Between a part of a flat and the caller's memory by parameter, converted where the types differ.
+/// Gaps and padding are left alone.
+/// @param part the flat's elements from `begin` on
 void copy_in(const Flat& layout, const std::vector<TensorView>& from, std::int64_t begin,
-             std::int64_t end, const TensorView& flat);
-void copy_out(const Flat& layout, const TensorView& flat, std::int64_t begin, std::int64_t end,
+             const TensorView& part);
+void copy_out(const Flat& layout, const TensorView& part, std::int64_t begin,
               const std::vector<TensorView>& to);
 /// Zeroes what no parameter covers.
 void clear_gaps(const Flat& layout, const TensorView& flat);

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -20,6 +19,7 @@
 #include "sharding/initialize.hpp"
 #include "sharding/norm_exchange.hpp"
 #include "sharding/parameter_sync.hpp"
+#include "sharding/shard_update.hpp"
 #include "sharding/sharded_states.hpp"
 #include "sharding/unit_gatherer.hpp"
 
@@ -60,9 +60,13 @@ struct ShardedOptimizer::Implementation {
         reducer(layout, registered, options, states.views(), buckets.cache, reductions),
         gatherer(layout, states.views(), units.cache, ranks,
                  settings.overlap ? settings.prefetch : 0),
+        own_update(layout, registered, options.stage, states.views(), *update, ranks.rank()),
         norms(layout.flats().size(), ranks.size()),
+        norm_goes_along(may_send_norm_along()),
         rate(rate_of(optimizer)),
         scale(settings.loss_scale ? settings.loss_scale->initial : 1) {
+    for (int p = 0; p < static_cast<int>(registered.parameters.size()); ++p)
+      numbers.emplace(registered.parameters[static_cast<std::size_t>(p)].name, p);
     if (registered.owned) {
       flat_values().fill(options.source ? options.source
                                         : [this](const Parameter& parameter, std::int64_t first,
@@ -71,7 +75,7 @@ struct ShardedOptimizer::Implementation {
                                           });
     } else {
       take_over_values(layout, registered, options, communicator);
-      fill_masters();
+      own_update.fill_masters();
     }
   }
 
@@ -81,33 +85,6 @@ struct ShardedOptimizer::Implementation {
     return states.views().find(state_name(flat, role))->second;
   }
 
-  /// The flat's elements that this rank updates.
-  std::pair<std::int64_t, std::int64_t> range(const Flat& flat) const {
-    if (options.stage == 0) return {0, flat.padded};
-    return {communicator.rank() * flat.shard, (communicator.rank() + 1) * flat.shard};
-  }
-
-  /// Elements [begin, end) of a parameter that lie in the own range.
-  TensorView parameter_part(const Flat& flat, const Flat::Entry& entry, std::int64_t begin,
-                            std::int64_t end) const {
-    if (!registered.owned)
-      return registered.values[static_cast<std::size_t>(entry.parameter)].flat_slice(
-          begin - entry.begin, end - begin);
-    const TensorView& values = state(flat, "parameter");
-    const std::int64_t origin = options.stage == 3 ? range(flat).first : 0;
-    return values.flat_slice(begin - origin, end - begin);
-  }
-
-  void fill_masters() {
-    for (const Flat& flat : layout.flats()) {
-      if (!has_master(flat)) continue;
-      const auto [first, last] = range(flat);
-      const TensorView& master = state(flat, "master");
-      const TensorView whole(master.data - first * size_of(DType::f32), DType::f32, {flat.padded});
-      copy_in(flat, registered.values, first, last, whole);
-    }
-  }
-
   UpdateResult step() {
     gatherer.end_step();
     reducer.finish();
@@ -115,7 +92,7 @@ struct ShardedOptimizer::Implementation {
     UpdateResult result;
     result.learning_rate = options.schedule ? options.schedule->rate(steps + 1) : rate;
     const double share = 1.0 / (static_cast<double>(all_ranks() * micro_batches) * scale);
-    if (!norm_goes_along()) {
+    if (!norm_goes_along) {
       norms.exchange(communicator);
       if (!norms.touched()) {
         reducer.restart();
@@ -125,7 +102,7 @@ struct ShardedOptimizer::Implementation {
       result.applied = !checks_norm() || std::isfinite(result.grad_norm);
     }
     if (result.applied) apply(result, share);
-    if (norm_goes_along()) result.grad_norm = norms.norm() * share;
+    if (norm_goes_along) result.grad_norm = norms.norm() * share;
     adjust_scale(result.applied);
     reducer.restart();
     micro_batches = 1;
@@ -136,11 +113,10 @@ struct ShardedOptimizer::Implementation {
   void apply(const UpdateResult& result, double share) {
     ++steps;
     const double factor = share * clip_factor(result.grad_norm, options.clip);
-    for (int f = 0; f < static_cast<int>(layout.flats().size()); ++f)
-      update_flat(f, {result.learning_rate, steps, factor});
+    own_update.step(reducer, {result.learning_rate, steps, factor}, pool);
     if (options.stage != 1 && options.stage != 2) return;
     std::vector<Transfer> along;
-    if (norm_goes_along()) along.push_back(norms.transfer());
+    if (norm_goes_along) along.push_back(norms.transfer());
     spread_parameters(layout, registered, states.views(), buckets.cache, communicator,
                       options.bucket_bytes, std::move(along));
   }
@@ -148,7 +124,7 @@ struct ShardedOptimizer::Implementation {
   bool checks_norm() const { return options.clip > 0 || options.loss_scale; }
 
   /// Nothing depends on the norm: it saves a collective to send it with the parameters.
-  bool norm_goes_along() const {
+  bool may_send_norm_along() const {
     return (options.stage == 1 || options.stage == 2) && !checks_norm() && !registered.owned &&
            std::ranges::all_of(layout.flats(), [&](const Flat& flat) {
              return !flat.trainable || registered.keeps_gradients(flat);
@@ -157,31 +133,6 @@ struct ShardedOptimizer::Implementation {
 
   int all_ranks() const {
     return communicator.size() * (options.replicas == nullptr ? 1 : options.replicas->size());
-  }
-
-  void update_flat(int f, const StepScalars& scalars) {
-    const Flat& flat = layout.flats()[static_cast<std::size_t>(f)];
-    if (!flat.trainable) return;
-    const auto [first, last] = range(flat);
-    const auto roles = update->states();
-    for_each_part(
-        pool, first, last, flat.entries.size(),
-        [&](std::size_t e) { return std::pair(flat.entries[e].begin, flat.entries[e].end); },
-        [&, first = first](std::size_t e, std::int64_t begin, std::int64_t end) {
-          const Flat::Entry& entry = flat.entries[e];
-          const auto own = [&](std::string_view role) {
-            return state(flat, role).flat_slice(begin - first, end - begin);
-          };
-          std::array<TensorView, 4> state;
-          for (std::size_t s = 0; s < roles.size(); ++s) state[s] = own(roles[s]);
-          const TensorView parameter = parameter_part(flat, entry, begin, end);
-          const bool decay = layout.parameters()[static_cast<std::size_t>(entry.parameter)].decay;
-          const Segment segment{0, end - begin, decay};
-          update->step(has_master(flat) ? own("master") : parameter,
-                       has_master(flat) ? parameter : TensorView(),
-                       reducer.sum(f, entry, begin, end), {state.data(), roles.size()},
-                       {&segment, 1}, scalars);
-        });
   }
 
   void adjust_scale(bool applied) {
@@ -195,10 +146,10 @@ struct ShardedOptimizer::Implementation {
   }
 
   int find(std::string_view name) const {
-    const auto found = std::ranges::find(registered.parameters, name, &Parameter::name);
-    if (found == registered.parameters.end())
+    const auto found = numbers.find(name);
+    if (found == numbers.end())
       throw InvalidArgument(fmt::format("no parameter is called '{}'", name));
-    return static_cast<int>(found - registered.parameters.begin());
+    return found->second;
   }
 
   int find_trainable(std::string_view name) const {
@@ -263,6 +214,7 @@ struct ShardedOptimizer::Implementation {
   std::unique_ptr<Optimizer> update;
   ThreadPool pool;
   Registered registered;
+  std::map<std::string, int, std::less<>> numbers;  // of parameters, by name
   FlatLayout layout;
   ShardedStates states;
   // At stage 3 gathers and reductions go their own ways: a rank whose branch leaves a gradient out
@@ -272,7 +224,9 @@ struct ShardedOptimizer::Implementation {
   Pool buckets, units;
   GradientReducer reducer;
   UnitGatherer gatherer;
+  ShardUpdate own_update;
   NormExchange norms;
+  bool norm_goes_along;
   double rate;
   double scale;
   std::int64_t good_steps = 0;  // since the scale last changed

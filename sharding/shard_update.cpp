@@ -1,0 +1,72 @@
+#include "sharding/shard_update.hpp"
+
+#include "sharding/flat_update.hpp"
+#include "sharding/sharded_states.hpp"
+
+namespace ashlar {
+
+ShardUpdate::ShardUpdate(const FlatLayout& layout, const Registered& registered, int stage,
+                         const StateViews& states, const Optimizer& rule, int rank)
+    : layout_(layout), registered_(registered), rule_(rule) {
+  const auto roles = rule.states();
+  for (int f = 0; f < static_cast<int>(layout.flats().size()); ++f) {
+    const Flat& flat = layout.flats()[static_cast<std::size_t>(f)];
+    if (!flat.trainable) continue;
+    Part part{f, 0, flat.padded, {}, {}, {}};
+    if (stage > 0) {
+      part.first = rank * flat.shard;
+      part.last = part.first + flat.shard;
+    }
+    const auto own = [&](std::string_view role) {
+      const TensorView& view = states.find(state_name(flat, role))->second;
+      return stage > 0 ? own_part(flat, view, rank) : view;
+    };
+    if (has_master(flat)) part.master = own("master");
+    if (registered.owned) part.parameter = own("parameter");
+    for (std::size_t s = 0; s < roles.size(); ++s) part.states[s] = own(roles[s]);
+    parts_.push_back(part);
+  }
+}
+
+void ShardUpdate::fill_masters() const {
+  for (const Part& part : parts_) {
+    if (part.master.data != nullptr)
+      copy_in(flat(part), registered_.values, part.first, part.master);
+  }
+}
+
+void ShardUpdate::step(const GradientReducer& gradients, const StepScalars& scalars,
+                       ThreadPool& pool) const {
+  for (const Part& part : parts_) {
+    const auto& entries = flat(part).entries;
+    for_each_part(
+        pool, part.first, part.last, entries.size(),
+        [&](std::size_t e) { return std::pair(entries[e].begin, entries[e].end); },
+        [&](std::size_t e, std::int64_t begin, std::int64_t end) {
+          step(part, entries[e], begin, end, gradients, scalars);
+        });
+  }
+}
+
+/// Elements [begin, end) of the flat, all of one parameter.
+void ShardUpdate::step(const Part& part, const Flat::Entry& entry, std::int64_t begin,
+                       std::int64_t end, const GradientReducer& gradients,
+                       const StepScalars& scalars) const {
+  const auto own = [&](const TensorView& view) {
+    return view.flat_slice(begin - part.first, end - begin);
+  };
+  const std::size_t count = rule_.states().size();
+  std::array<TensorView, 4> states;
+  for (std::size_t s = 0; s < count; ++s) states[s] = own(part.states[s]);
+  const auto p = static_cast<std::size_t>(entry.parameter);
+  const TensorView parameter =
+      registered_.owned ? own(part.parameter)
+                        : registered_.values[p].flat_slice(begin - entry.begin, end - begin);
+  const bool mixed = part.master.data != nullptr;
+  const Segment segment{0, end - begin, layout_.parameters()[p].decay};
+  rule_.step(mixed ? own(part.master) : parameter, mixed ? parameter : TensorView(),
+             gradients.sum(part.flat, entry, begin, end), {states.data(), count}, {&segment, 1},
+             scalars);
+}
+
+}  // namespace ashlar
