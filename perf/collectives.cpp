@@ -17,26 +17,16 @@
 #include "ashlar/communicator.hpp"
 #include "comm/copy.hpp"
 #include "hardware.hpp"
-#include "timing.hpp"
+#include "mpi_timing.hpp"
 
 namespace {
 
 using namespace ashlar;
 
-/// Seconds of the slowest rank.
-double time_of(const std::function<void()>& body) {
-  MPI_Barrier(MPI_COMM_WORLD);
-  const auto begin = perf::Clock::now();
-  body();
-  double seconds = perf::seconds_since(begin);
-  MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-  return seconds;
-}
-
 struct Best {
   double seconds = std::numeric_limits<double>::infinity();
 
-  void round(const std::function<void()>& way) { seconds = std::min(seconds, time_of(way)); }
+  void round(const std::function<void()>& way) { seconds = std::min(seconds, perf::time_of(way)); }
 };
 
 struct Contest {

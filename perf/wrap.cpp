@@ -13,7 +13,7 @@
 
 #include "ashlar/ashlar.hpp"
 #include "hardware.hpp"
-#include "timing.hpp"
+#include "mpi_timing.hpp"
 
 namespace {
 
@@ -136,24 +136,14 @@ class Wrapped {
   ShardedOptimizer optimizer_;
 };
 
-/// Seconds of the slowest rank.
-double time_of(const std::function<void()>& body) {
-  MPI_Barrier(MPI_COMM_WORLD);
-  const auto begin = perf::Clock::now();
-  body();
-  double seconds = perf::seconds_since(begin);
-  MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-  return seconds;
-}
-
 nlohmann::json compare(const Sizes& sizes, int rounds) {
   ByHand by_hand(sizes);
   Wrapped stage_1(sizes, 1), stage_2(sizes, 2);
   std::map<std::string, std::vector<double>> seconds;
   for (int round = -2; round < rounds; ++round) {  // two to warm up
-    const double hand = time_of([&] { by_hand.step(); });
-    const double one = time_of([&] { stage_1.step(); });
-    const double two = time_of([&] { stage_2.step(); });
+    const double hand = perf::time_of([&] { by_hand.step(); });
+    const double one = perf::time_of([&] { stage_1.step(); });
+    const double two = perf::time_of([&] { stage_2.step(); });
     if (round < 0) continue;
     seconds["by_hand"].push_back(hand);
     seconds["stage_1"].push_back(one);

@@ -84,6 +84,7 @@ TEST_CASE("mpi failure: without sight of its process, a killed rank is missed by
   const Outcome outcome = run_failing("dies_far_away", "");
   CAPTURE(outcome.output);
   CHECK((says(outcome, 0, "rank 1 has died") || says(outcome, 2, "rank 1 has died")));
+  for (const int survivor : {0, 2}) CHECK(seconds_waited(outcome, survivor) < kFoundWithin);
 }
 
 TEST_CASE("mpi failure: a stopped rank is named when time is up") {

@@ -14,6 +14,7 @@
 #include "sharding/train_step_parts.hpp"
 #include "train/decorators.hpp"
 #include "train/tiny_gpt.hpp"
+#include "train/values_of.hpp"
 
 namespace ashlar {
 namespace {
@@ -54,12 +55,7 @@ void train_rank(Communicator& world, const TrainConfig& config, DType dtype, con
     bits.push_back(std::bit_cast<std::uint32_t>(result.loss));
     bits.push_back(std::bit_cast<std::uint64_t>(result.grad_norm));
   }
-  for (int p = 0; p < static_cast<int>(step.layout().parameters().size()); ++p) {
-    const Shape& shape = step.layout().parameters()[static_cast<std::size_t>(p)].shape;
-    std::vector<float> values(static_cast<std::size_t>(shape.elements()));
-    step.read_parameter(p, {values.data(), DType::f32, shape});
-    for (const float v : values) bits.push_back(std::bit_cast<std::uint32_t>(v));
-  }
+  for (const float v : values_of(step)) bits.push_back(std::bit_cast<std::uint32_t>(v));
 }
 
 Outcome train(int ranks, int stage, DType dtype, const Mutation& mutate,

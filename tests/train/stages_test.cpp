@@ -8,6 +8,7 @@
 #include "ashlar/communicator.hpp"
 #include "ashlar/train_step.hpp"
 #include "train/tiny_model.hpp"
+#include "train/values_of.hpp"
 
 namespace ashlar {
 namespace {
@@ -51,16 +52,10 @@ Outcome train(int ranks, const Setting& setting, const TrainConfig& common, DTyp
       });
       losses.push_back(std::bit_cast<std::uint32_t>(result.loss));
     }
-    std::vector<float> all;
-    for (int p = 0; p < static_cast<int>(step.layout().parameters().size()); ++p) {
-      const Shape& shape = step.layout().parameters()[static_cast<std::size_t>(p)].shape;
-      std::vector<float> values(static_cast<std::size_t>(shape.elements()));
-      step.read_parameter(p, {values.data(), DType::f32, shape});
-      all.insert(all.end(), values.begin(), values.end());
-    }
+    std::vector<float> all = values_of(step);
     if (world.rank() != 0) return;
     const std::scoped_lock lock(mutex);
-    outcome = {losses, all};
+    outcome = {losses, std::move(all)};
   });
   return outcome;
 }

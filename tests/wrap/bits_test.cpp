@@ -97,7 +97,6 @@ class Reference {
       for (std::int64_t i = 0; i < toy_parameters()[p].elements; ++i)
         values_.push_back({p, i, static_cast<double>(first_value(p, i))});
     }
-    average_ = values_;
   }
   double step(int t) {
     std::vector<double> gradients;
@@ -145,7 +144,7 @@ class Reference {
   }
 
   int ranks_;
-  std::vector<Element> values_, average_;
+  std::vector<Element> values_;
   std::vector<double> m_, v_;
 };
 

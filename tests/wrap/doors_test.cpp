@@ -5,6 +5,7 @@
 #include "ashlar/checkpoint.hpp"
 #include "support/temporary_folder.hpp"
 #include "train/tiny_gpt.hpp"
+#include "train/values_of.hpp"
 #include "wrap/toy_model.hpp"
 
 namespace ashlar::test {
@@ -30,17 +31,6 @@ ParameterList list_of(const FlatLayout& layout) {
   for (const Parameter& p : layout.parameters())
     list.allocate(p.name, p.shape, p.dtype, {.decay = p.decay});
   return list;
-}
-
-std::vector<float> values_of(TrainStep& step) {
-  std::vector<float> all;
-  for (int p = 0; p < static_cast<int>(step.layout().parameters().size()); ++p) {
-    const Shape& shape = step.layout().parameters()[static_cast<std::size_t>(p)].shape;
-    std::vector<float> values(static_cast<std::size_t>(shape.elements()));
-    step.read_parameter(p, {values.data(), DType::f32, shape});
-    all.insert(all.end(), values.begin(), values.end());
-  }
-  return all;
 }
 
 std::vector<float> values_of(const ShardedOptimizer& optimizer, bool average) {

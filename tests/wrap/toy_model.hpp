@@ -50,7 +50,7 @@ class ToyModel {
  public:
   ToyModel(Communicator& world, Memory memory, DType dtype, const OptimizerConfig& rule,
            ShardedOptions options)
-      : world_(world), memory_(memory), dtype_(dtype) {
+      : memory_(memory), dtype_(dtype) {
     const auto& all = toy_parameters();
     storage_.resize(all.size() * 2);
     ParameterList list;
@@ -67,7 +67,6 @@ class ToyModel {
         put(values, i, first_value(p, i) + static_cast<float>(world.rank()));
       const bool known = memory == Memory::callers && all[p].trainable;
       list.add(all[p].name, values, known ? gradients : TensorView(), how);
-      values_.push_back(values);
       gradients_.push_back(gradients);
     }
     options.source = [](const Parameter& parameter, std::int64_t first, TensorView values) {
@@ -98,6 +97,14 @@ class ToyModel {
       optimizer_->grad_ready(name, gradients_[p]);
     else
       optimizer_->grad_ready(name);
+  }
+
+  /// What the caller's own memory of gradients is set to before a step.
+  void zero_grad() {
+    optimizer_->zero_grad();
+    if (memory_ != Memory::gradients_elsewhere) return;
+    for (const TensorView& view : gradients_)
+      std::memset(view.data, 0, static_cast<std::size_t>(view.bytes()));
   }
 
   /// All parameters as f32, on every rank.
@@ -148,21 +155,11 @@ class ToyModel {
     if (reports) report(p);
   }
 
-  Communicator& world_;
   Memory memory_;
   DType dtype_;
   std::vector<std::vector<std::byte>> storage_;
-  std::vector<TensorView> values_, gradients_;
+  std::vector<TensorView> gradients_;
   std::unique_ptr<ShardedOptimizer> optimizer_;
-
- public:
-  /// What the caller's own memory of gradients is set to before a step.
-  void zero_grad() {
-    optimizer_->zero_grad();
-    if (memory_ != Memory::gradients_elsewhere) return;
-    for (const TensorView& view : gradients_)
-      std::memset(view.data, 0, static_cast<std::size_t>(view.bytes()));
-  }
 };
 
 inline std::vector<std::uint32_t> bits_of(const std::vector<float>& values) {

@@ -21,8 +21,6 @@ void train_step(ToyModel& model, int step, Communicator& world) {
   model.optimizer().step();
 }
 
-std::int64_t trainable_elements(const FlatLayout& layout) { return layout.padded(true); }
-
 }  // namespace
 
 TEST_CASE("sharded optimizer: a checkpoint continues with the same bits, at any stage") {
@@ -181,7 +179,7 @@ TEST_CASE("sharded optimizer: model state and traffic are what ZeRO says") {
         ToyModel model(world, Memory::optimizers, DType::f32, AdamW{}, {.stage = stage});
         ShardedOptimizer& optimizer = model.optimizer();
         const FlatLayout& layout = optimizer.layout();
-        const std::int64_t all = layout.padded(), moving = trainable_elements(layout);
+        const std::int64_t all = layout.padded(), moving = layout.padded(true);
         const std::int64_t n = ranks;
         const auto bytes = optimizer.state_bytes();
         const auto of = [&](Category c) { return bytes[static_cast<std::size_t>(c)]; };
