@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace counted {
 
@@ -12,8 +13,9 @@ extern std::atomic<bool> everywhere;  // all threads' do, and in `total` only
 /// OpenBLAS maps a buffer when more threads than before multiply at the same instant.
 extern bool maps;
 extern thread_local std::int64_t count, bytes;
-/// Smaller ones do not count. Set before the threads that it is for start.
-extern std::size_t ignored_below;
+/// What code of a shared library asks for itself does not count (empty: all does). Set before the
+/// threads that it is for start.
+void ignore_calls_of(std::string library);
 std::int64_t total();
 
 }  // namespace counted
