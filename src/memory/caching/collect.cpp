@@ -25,7 +25,7 @@ std::int64_t CachingHeap::soft_ceiling(const Request& request) const {
   const std::int64_t peak =
       std::max(statistics_.peak_live_bytes, statistics_.live_bytes + request.bytes);
   const double ceiling = static_cast<double>(peak) * (1 + options_.slack) +
-                         static_cast<double>(4 * page_ + moved_ / 16);
+                         static_cast<double>(4 * page_ + moved_ / 4);
   return ceiling < 0x1p62 ? static_cast<std::int64_t>(ceiling) : INT64_MAX;
 }
 
