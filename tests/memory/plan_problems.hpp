@@ -35,6 +35,18 @@ inline Problem random_lifetimes(std::size_t buffers, std::uint64_t seed) {
   return problem;
 }
 
+/// Some 240 in use at any time, uniform in size: the load is highest in a few places by chance.
+inline Problem short_lifetimes(std::size_t buffers, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Problem problem;
+  const auto span = static_cast<std::int64_t>(buffers) * 5 / 3;
+  for (std::size_t i = 0; i < buffers; ++i) {
+    const std::int64_t lower = uniform(random, 0, span - 1);
+    problem.push_back({lower, lower + uniform(random, 1, 800), 64 * uniform(random, 1, 4096)});
+  }
+  return problem;
+}
+
 /// Forward and backward over layers: activations live from their forward to their backward
 /// instruction, temporaries for a few instructions, gradients until their reduction.
 inline Problem training_step(std::size_t buffers, std::uint64_t seed) {

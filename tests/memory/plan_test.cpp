@@ -212,10 +212,17 @@ TEST_CASE("plan: gaps take further buffers, the plan stays") {
 }
 
 TEST_CASE("plan: large problems come close to their load") {
-  for (const bool training : {true, false}) {
-    const Problem problem = training ? plan_problems::training_step(10'000, 3)
-                                     : plan_problems::random_lifetimes(10'000, 3);
-    const PlanResult result = solve_memory_plan(problem);
+  const struct {
+    Problem (*make)(std::size_t, std::uint64_t);
+    std::int64_t nodes;
+  } cases[] = {{plan_problems::training_step, 20'000},
+               {plan_problems::random_lifetimes, 20'000},
+               {plan_problems::short_lifetimes, 100'000}};
+  for (const auto& [make, nodes] : cases) {
+    const Problem problem = make(10'000, 3);
+    PlanOptions options;
+    options.node_limit = nodes;
+    const PlanResult result = solve_memory_plan(problem, options);
     validate(problem, result.plan, 1);
     CHECK(static_cast<double>(result.plan.height) <=
           1.05 * static_cast<double>(maximum_load(problem)));

@@ -1,9 +1,43 @@
 #include "memory/plan/best_fit.hpp"
 
 #include <algorithm>
+#include <limits>
+#include <map>
 #include <numeric>
+#include <queue>
 
 namespace ashlar::plan {
+namespace {
+
+using Gaps = std::map<std::int64_t, std::int64_t>;  // size by begin; the last has no end
+
+std::int64_t take_smallest_gap(Gaps& gaps, std::int64_t size) {
+  auto best = gaps.end();
+  for (auto gap = gaps.begin(); gap != gaps.end(); ++gap)
+    if (gap->second >= size && (best == gaps.end() || gap->second < best->second)) best = gap;
+  const auto [begin, room] = *best;
+  gaps.erase(best);
+  if (room > size) gaps.emplace(begin + size, room - size);
+  return begin;
+}
+
+void free_gap(Gaps& gaps, std::int64_t begin, std::int64_t size) {
+  auto next = gaps.lower_bound(begin);
+  if (next != gaps.end() && next->first == begin + size) {
+    size += next->second;
+    next = gaps.erase(next);
+  }
+  if (next != gaps.begin()) {
+    const auto previous = std::prev(next);
+    if (previous->first + previous->second == begin) {
+      previous->second += size;
+      return;
+    }
+  }
+  gaps.emplace_hint(next, begin, size);
+}
+
+}  // namespace
 
 Packing::Packing(std::span<const Item> items, int sections)
     : items_(items), offsets_(items.size(), -1) {
@@ -55,27 +89,57 @@ void Packing::place(std::size_t id, std::int64_t offset) {
   }
 }
 
-std::vector<std::int64_t> best_fit(const Problem& problem) {
+std::vector<std::int64_t> in_order_of_time(const Problem& problem) {
+  std::vector<std::int64_t> offsets(problem.items.size());
+  Gaps gaps{{0, std::numeric_limits<std::int64_t>::max()}};
+  std::priority_queue<std::pair<int, std::size_t>, std::vector<std::pair<int, std::size_t>>,
+                      std::greater<>>
+      ends;
+  for (std::size_t id = 0; id < problem.items.size(); ++id) {
+    const Item& item = problem.items[id];
+    for (; !ends.empty() && ends.top().first <= item.first; ends.pop()) {
+      const std::size_t dead = ends.top().second;
+      free_gap(gaps, offsets[dead], problem.items[dead].size);
+    }
+    offsets[id] = take_smallest_gap(gaps, item.size);
+    ends.emplace(item.last, id);
+  }
+  return offsets;
+}
+
+std::vector<std::int64_t> best_fit(const Problem& problem, const Incumbent& accept,
+                                   const std::function<bool()>& go_on) {
   const std::vector<Item>& items = problem.items;
   std::vector<std::size_t> order(items.size());
   std::iota(order.begin(), order.end(), 0);
-  std::vector<std::int64_t> best;
-  std::int64_t height = 0;
+  std::vector<std::int64_t> best = in_order_of_time(problem);
+  std::int64_t height = height_of(problem, best);
+  accept(best);
   const auto attempt = [&](auto key) {
-    if (!best.empty() && height == problem.load) return;
+    constexpr std::size_t kPatience = 64;
+    if (height == problem.load) return;
     std::stable_sort(order.begin(), order.end(),
                      [&](std::size_t a, std::size_t b) { return key(items[a]) > key(items[b]); });
     Packing packing(items, problem.sections);
-    for (const std::size_t id : order) packing.place(id, packing.best_offset(id));
-    if (!best.empty() && packing.height() >= height) return;
+    for (std::size_t n = 0; n < order.size(); ++n) {
+      if (n % kPatience == 0 && !go_on()) return;
+      packing.place(order[n], packing.best_offset(order[n]));
+    }
+    if (packing.height() >= height) return;
     best = packing.offsets();
     height = packing.height();
+    accept(best);
   };
   attempt([](const Item& i) { return i.size; });
   attempt([](const Item& i) { return static_cast<double>(i.size) * i.width(); });
   attempt([](const Item& i) { return i.width(); });
   attempt([](const Item& i) { return -i.first; });
   return best;
+}
+
+std::vector<std::int64_t> best_fit(const Problem& problem) {
+  return best_fit(
+      problem, [](const auto&) {}, [] { return true; });
 }
 
 }  // namespace ashlar::plan

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -35,8 +36,17 @@ class Packing {
   std::vector<Layer> layers_;  // from wide to narrow
 };
 
-/// Several orders (size, area, lifetime, start); the lowest packing.
-/// @return offsets by item, in units
+/// What an allocator would do that sees the future of no item: each in the smallest gap at its
+/// begin. Quick at any size. @return offsets by item, in units
+std::vector<std::int64_t> in_order_of_time(const Problem& problem);
+
+/// Called with each packing that is lower than those before.
+using Incumbent = std::function<void(const std::vector<std::int64_t>&)>;
+
+/// In order of time, then best fit in several orders (size, area, lifetime, start) for as long as
+/// `go_on` says yes. @return the lowest packing
+std::vector<std::int64_t> best_fit(const Problem& problem, const Incumbent& accept,
+                                   const std::function<bool()>& go_on);
 std::vector<std::int64_t> best_fit(const Problem& problem);
 
 }  // namespace ashlar::plan

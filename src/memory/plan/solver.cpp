@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "memory/plan/best_fit.hpp"
+#include "memory/plan/cores.hpp"
 
 namespace ashlar::plan {
 namespace {
@@ -33,8 +33,18 @@ Solver::Solver(std::span<const PlannedBuffer> buffers, const PlanOptions& option
       capacity_(options.capacity / problem_.unit) {}
 
 PlanResult Solver::run() {
-  accept(best_fit(problem_));
-  if (!done() && problem_.items.size() <= kMostSearched) {
+  best_fit(
+      problem_, [&](const std::vector<std::int64_t>& lower) { accept(lower); },
+      [&] { return report() && !enough(); });
+  if (!done() && problem_.items.size() > kMostSearched) {
+    fit_around_cores(
+        problem_, height_, [&](const auto& core) { return plan_core(core); },
+        [&](const std::vector<std::int64_t>& lower) { accept(lower); },
+        [&](std::int64_t n) {
+          searched_ += n;
+          return report() && !done();
+        });
+  } else if (!done()) {
     load_of_ = loads(problem_);
     Search search(problem_);
     Annealing annealing(problem_);
@@ -46,8 +56,28 @@ PlanResult Solver::run() {
   return {std::move(best_), lower_bound_ * problem_.unit, nodes()};
 }
 
+std::vector<std::int64_t> Solver::plan_core(const std::vector<PlannedBuffer>& core) {
+  constexpr std::int64_t kNodesPerBuffer = 20;
+  const std::int64_t before = searched_;
+  PlanOptions options;
+  options.alignment = 1;
+  options.node_limit = std::min(options_.node_limit - nodes(),
+                                kNodesPerBuffer * static_cast<std::int64_t>(core.size()));
+  options.progress = [&](const PlanProgress& progress) {
+    searched_ = before + progress.nodes;
+    return report();
+  };
+  const PlanResult result = Solver(core, options).run();
+  searched_ = before + result.nodes;
+  return result.plan.offsets;
+}
+
 bool Solver::done() const {
-  if (stopped_ || height_ <= lower_bound_ || nodes() >= options_.node_limit) return true;
+  return stopped_ || height_ <= lower_bound_ || nodes() >= options_.node_limit || enough();
+}
+
+/// The capacity is met, or cannot be.
+bool Solver::enough() const {
   return options_.capacity > 0 && (height_ <= capacity_ || lower_bound_ > capacity_);
 }
 

@@ -1,5 +1,6 @@
 // The lowest plan: best fit first, then searches below it, each with a node limit, in turn over
 // rules, orders and capacities, with limits that grow from round to round; annealing in between.
+// What is too large for that is planned around its core.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,9 @@ class Solver {
   PlanResult run();
 
  private:
+  std::vector<std::int64_t> plan_core(const std::vector<PlannedBuffer>& core);
   bool done() const;
+  bool enough() const;
   bool near_bound() const;
   void accept(const std::vector<std::int64_t>& offsets);
   std::int64_t target(int attempt) const;
