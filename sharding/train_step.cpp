@@ -1,4 +1,5 @@
-// One training step from model code to bytes, the passes in order; read it top to bottom.
+// One training step from a compiled program to numbers: memory, agreement, runs. The passes in
+// order are in compile_step.cpp.
 #include "ashlar/train_step.hpp"
 
 #include <fmt/format.h>
@@ -6,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <sstream>
 
 #include "ashlar/allocation_trace.hpp"
@@ -13,9 +15,9 @@
 #include "ashlar/error.hpp"
 #include "ops/product/machine.hpp"
 #include "runtime/thread_pool.hpp"
+#include "sharding/compile_step.hpp"
 #include "sharding/flat_values.hpp"
 #include "sharding/initialize.hpp"
-#include "sharding/shard_pass.hpp"
 #include "sharding/train_step_parts.hpp"
 
 namespace ashlar {
@@ -42,63 +44,16 @@ Host survey(Communicator& communicator) {
   return host;
 }
 
-TrainConfig resolved(TrainConfig config) {
-  if (config.recompute == Recompute::automatic) {
-    config.recompute = config.memory_budget != 0                 ? Recompute::budget
-                       : config.order == MicroBatchOrder::layers ? Recompute::per_unit
-                                                                 : Recompute::cheap;
-  }
-  const bool kept = config.recompute == Recompute::budget;
-  if (config.memory_budget < 0 || (kept && config.memory_budget == 0))
-    throw InvalidArgument(
-        fmt::format("a memory budget of {} bytes: must be more than 0", config.memory_budget));
-  if (config.memory_budget > 0 && !kept)
-    throw InvalidArgument(
-        fmt::format("a memory budget of {}: only Recompute::budget (or automatic) keeps to one",
-                    format_bytes(config.memory_budget)));
-  return config;
-}
-
-void require_gradients(const Graph& joint) {
-  const std::string prefix = gradient_name("");
-  if (std::ranges::any_of(joint.outputs,
-                          [&](const auto& output) { return output.first.starts_with(prefix); }))
-    return;
-  throw InvalidArgument(fmt::format(
-      "nothing is trainable: each of the {} parameters is frozen, or the loss does not depend on "
-      "it; leave at least one to train",
-      joint.parameters.size()));
-}
-
 }  // namespace
 
-struct TrainStep::Implementation {
+struct TrainStep::Implementation : CompiledStep {
   /// Without the other ranks.
   Implementation(Communicator& ranks, const LossModel& model, const TrainConfig& settings,
                  const std::vector<ForwardModel>& forwards)
-      : communicator(ranks),
-        config(resolved(settings)),
-        options(shard_options(config)),
-        pool(settings.threads),
-        backend(host_backend(settings.threads)),
-        joint(trace_training(model, options)),
-        layout(joint.parameters, joint.units, ranks.size()) {
-    require_gradients(joint);
-    const ScheduleOptions order{config.zero.prefetch, config.zero.overlap};
-    joint = config.recompute == Recompute::budget
-                ? recompute_within(joint, config.memory_budget, layout, options, order, backend)
-                : recompute(joint, config.recompute);
-    programs.push_back(
-        compile(shard_step(joint, layout, options, backend), order, backend, states));
-    ShardOptions once = options;
-    once.micro_batches = 1;
-    once.layer_order = false;
-    for (const ForwardModel& forward : forwards) {
-      Tracer tracer;
-      forward(tracer);
-      programs.push_back(compile(shard(tracer.graph(), layout, once), order, backend, states));
-    }
-  }
+      : CompiledStep(
+            compile_step(model, settings, ranks.size(), host_backend(settings.threads), forwards)),
+        communicator(ranks),
+        pool(config.threads) {}
 
   /// Collective.
   void start(const Hooks& hooks) {
@@ -117,7 +72,8 @@ struct TrainStep::Implementation {
         fmt::format("rate {} after {} steps of warm-up, {} steps, kind {}", config.schedule.lr,
                     config.schedule.warmup, config.schedule.steps,
                     static_cast<int>(config.schedule.kind)),
-        fmt::format("kernels for {} with {} threads", backend.cpu, backend.threads)};
+        fmt::format("kernels for {} with {} threads", programs[0].backend.cpu,
+                    programs[0].backend.threads)};
     for (const Parameter& p : layout.parameters()) {
       lines.push_back(fmt::format("parameter {} {} {} {}", p.name, to_string(p.shape),
                                   static_cast<int>(p.initializer.kind), p.initializer.value));
@@ -131,12 +87,8 @@ struct TrainStep::Implementation {
   }
 
   void allocate() {
-    PerSpace<std::int64_t> bytes{};
-    for (std::size_t s = 0; s < kSpaces; ++s) {
-      for (const Program& program : programs) bytes[s] = std::max(bytes[s], program.heights[s]);
-      if (s < 2) bytes[s] = states.bytes(static_cast<Space>(s));
-      allocated += bytes[s];
-    }
+    const PerSpace<std::int64_t> bytes = arena_bytes();
+    allocated = std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
     const Host host = survey(communicator);
     collectively(communicator, [&] {
       require_within_budget();
@@ -227,13 +179,6 @@ struct TrainStep::Implementation {
     return run;
   }
 
-  /// Of the step, within arenas that serve the forward models too.
-  MemoryUse planned() const {
-    const PeakBytes peak = planned_peak(programs[0], states);
-    return {peak.peak, peak.at_peak, peak.fragmentation + allocated - peak.total, peak.padding,
-            allocated};
-  }
-
   /// What the run counted, within what was allocated.
   MemoryUse measured(const Executor& executor) const {
     MemoryUse use{states.by_category(), states.by_category(), 0, 0, allocated};
@@ -266,14 +211,7 @@ struct TrainStep::Implementation {
   }
 
   Communicator& communicator;
-  TrainConfig config;
-  ShardOptions options;
   ThreadPool pool;
-  Backend backend;
-  Graph joint;
-  FlatLayout layout;
-  StateLayout states;
-  std::vector<Program> programs;  // the step, then the forward models
   PerSpace<Buffer> arenas;
   PerSpace<std::byte*> bases{};
   std::int64_t allocated = 0;
