@@ -1,12 +1,9 @@
 #include "train_gpt/hardware.hpp"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "memory/control_group.hpp"
@@ -56,26 +53,6 @@ Hardware detect_hardware() {
   hardware.memory_bytes =
       std::min(bytes_of("/proc/meminfo", "MemTotal:"), ashlar::detail::memory_limit("/"));
   return hardware;
-}
-
-Seat take_seat() {
-  Seat seat;
-  seat.quota = ashlar::detail::core_quota("/");
-  cpu_set_t usable;
-  CPU_ZERO(&usable);
-  const bool known = ::sched_getaffinity(0, sizeof(usable), &usable) == 0;
-  for (std::size_t core = 0; core < seat.cores.size(); ++core)
-    seat.cores[core] =
-        known ? CPU_ISSET(core, &usable) : core < std::thread::hardware_concurrency();
-  return seat;
-}
-
-int share_of_cores(const Seat& mine, std::span<const Seat> node) {
-  const auto rivals = std::ranges::count_if(
-      node, [&](const Seat& other) { return (other.cores & mine.cores).any(); });
-  const double cores = static_cast<double>(mine.cores.count()) / static_cast<double>(rivals);
-  const double time = mine.quota / static_cast<double>(node.size());
-  return std::max(1, static_cast<int>(std::min(cores, time)));
 }
 
 int default_threads(ashlar::Communicator& world) {

@@ -1,13 +1,12 @@
 // What the run ran on, and how much memory it really held.
 #pragma once
 
-#include <bitset>
 #include <cstdint>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <string>
 
 #include "ashlar/communicator.hpp"
+#include "cli/flags/seat.hpp"
 
 namespace train_gpt {
 
@@ -21,18 +20,9 @@ struct Hardware {
 Hardware detect_hardware();
 nlohmann::ordered_json to_json(const Hardware& hardware);
 
-/// Where a rank may run.
-struct Seat {
-  std::bitset<1024> cores;  // by number, of its node
-  double quota = 0;         // cores' worth of time, shared with the other ranks of the node
-};
-
-/// This process's.
-Seat take_seat();
-
-/// The cores that `mine` may use, divided by the ranks of `node` (its own among them) that may use
-/// some of the same; never more than its share of the quota, at least 1.
-int share_of_cores(const Seat& mine, std::span<const Seat> node);
+using ashlar::cli::Seat;
+using ashlar::cli::share_of_cores;
+using ashlar::cli::take_seat;
 
 /// The least of all ranks' shares: results depend on the number of threads, so that all take the
 /// same. Collective.

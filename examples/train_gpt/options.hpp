@@ -8,12 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "cli/flags/step_options.hpp"
+
 namespace train_gpt {
 
-struct Options {
-  std::string help;  // not empty when --help was given: print it and end
+struct Options : ashlar::cli::StepOptions {  // its model: --init's when left out
+  std::string help;                          // not empty when --help was given: print it and end
 
-  std::string model = "tiny";  // a name, or the path of a config.json (--init's when left out)
   std::filesystem::path init;  // empty: random weights
   std::filesystem::path export_to;
 
@@ -23,33 +24,15 @@ struct Options {
   double validation = 0;            // fraction held out
   std::int64_t validate_every = 0;  // steps; 0 validates after the last step only
 
-  int stage = 3;
-  std::string precision = "fp32";       // fp32 | bf16
-  std::string reduce_dtype = "fp32";    // fp32 | bf16
-  std::int64_t batch = 8;               // sequences per rank and micro-batch
-  std::int64_t seq = 256;               // tokens per sequence
-  std::int64_t accumulate = 1;          // micro-batches per step
-  std::string reduce = "each";          // each | last
-  std::string order = "micro-batches";  // micro-batches | layers
-  std::string recompute = "cheap";      // none | cheap | selective | per-unit | budget
-  std::int64_t memory_budget = 0;       // bytes per rank, for --recompute budget
-  std::int64_t steps = 100;             // in all, resumed ones included
+  std::int64_t steps = 100;  // in all, resumed ones included
   double lr = 3e-4;
   std::int64_t warmup = 0;            // steps
   std::string schedule = "constant";  // cosine | constant
   double weight_decay = 0.1;
   std::vector<double> betas{0.9, 0.95};
-  double clip = 0;  // global norm; 0 is off
-  double dropout = 0;
-  std::vector<std::string> freeze;  // patterns of parameter names
   std::int64_t seed = 1;
 
-  int ranks = 1;    // as threads of this process
-  int threads = 0;  // per rank; 0 is the node's cores divided by its ranks
-  std::int64_t bucket = std::int64_t{25} << 20;  // bytes
-  int prefetch = 1;                              // units
-  bool overlap = true;
-  bool reshard = true;  // after forward
+  int ranks = 1;        // as threads of this process
   double timeout = 60;  // seconds
 
   std::filesystem::path metrics;

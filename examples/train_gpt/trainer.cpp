@@ -36,11 +36,6 @@ void require_same_flags(ashlar::Communicator& world, const Options& options) {
   }
 }
 
-ashlar::ModelTrace model_trace(const Options& options, std::int64_t batch, double dropout) {
-  const auto dtype = options.precision == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
-  return {batch, options.seq, dtype, dropout, options.freeze};
-}
-
 ashlar::LanguageModel model_of(const Options& options) {
   constexpr std::int64_t kGpt2Vocabulary = 50257;
   const bool of_bytes = options.model == "tiny" || options.model == "small";
@@ -50,35 +45,14 @@ ashlar::LanguageModel model_of(const Options& options) {
   return model;
 }
 
-ashlar::Recompute recompute_of(const std::string& name) {
-  if (name == "none") return ashlar::Recompute::none;
-  if (name == "selective") return ashlar::Recompute::selective;
-  if (name == "per-unit") return ashlar::Recompute::per_unit;
-  return name == "budget" ? ashlar::Recompute::budget : ashlar::Recompute::cheap;
-}
-
 ashlar::TrainConfig train_config(const Options& options) {
-  ashlar::TrainConfig config;
-  config.zero = {options.stage, options.bucket, options.prefetch, options.overlap, options.reshard};
-  config.precision.parameter =
-      options.precision == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
-  config.precision.reduce =
-      options.reduce_dtype == "bf16" ? ashlar::DType::bf16 : ashlar::DType::f32;
+  ashlar::TrainConfig config = ashlar::cli::step_config(options);
   config.optimizer =
       ashlar::AdamW{options.lr, options.betas[0], options.betas[1], 1e-8, options.weight_decay};
   const auto kind = options.schedule == "cosine" ? ashlar::Schedule::Kind::cosine
                                                  : ashlar::Schedule::Kind::constant;
   config.schedule = {kind, options.lr, options.warmup, options.steps};
-  config.clip = options.clip;
-  config.micro_batches = options.accumulate;
-  config.reduce = options.reduce == "each" ? ashlar::ReduceWhen::each : ashlar::ReduceWhen::last;
-  config.order = options.order == "layers" ? ashlar::MicroBatchOrder::layers
-                                           : ashlar::MicroBatchOrder::micro_batches;
-  config.recompute = recompute_of(options.recompute);
-  config.memory_budget = options.memory_budget;
   config.seed = static_cast<std::uint64_t>(options.seed);
-  config.samples = options.batch;
-  config.threads = options.threads;
   return config;
 }
 
@@ -173,18 +147,7 @@ void Trainer::build() {
   ashlar::TrainConfig config = train_config(options_);
   config.allocation_trace = trace_ ? &*trace_ : nullptr;
   train_.emplace(world_, loss, config, forwards);
-  ashlar::collectively(world_, [&] { require_frozen(); });
-}
-
-void Trainer::require_frozen() const {
-  const auto parameters = train_->layout().parameters();
-  for (const std::string& pattern : options_.freeze)
-    if (std::ranges::none_of(parameters, [&](const ashlar::Parameter& p) {
-          return ashlar::matches_pattern(p.name, pattern);
-        }))
-      throw ashlar::InvalidArgument(fmt::format(
-          "--freeze {}: no parameter is named so; names are like {}, {} and {}", pattern,
-          parameters.front().name, parameters[parameters.size() / 2].name, parameters.back().name));
+  ashlar::collectively(world_, [&] { require_frozen(options_, train_->layout().parameters()); });
 }
 
 void Trainer::start_weights() {

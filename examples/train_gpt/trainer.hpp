@@ -27,7 +27,6 @@ void require_same_flags(ashlar::Communicator& world, const Options& options);
 
 /// What the flags say about the step.
 ashlar::TrainConfig train_config(const Options& options);
-ashlar::ModelTrace model_trace(const Options& options, std::int64_t batch, double dropout);
 /// Models of bytes (tiny, small) have GPT-2's vocabulary with --tokens.
 ashlar::LanguageModel model_of(const Options& options);
 
@@ -43,8 +42,6 @@ class Trainer {
   /// What is written at the end is known to have a place at the start.
   void require_writable() const;
   void build();
-  /// Each pattern of --freeze must mean something.
-  void require_frozen() const;
   void start_weights();
   /// Of a checkpoint's counters. @throws InvalidArgument unless they are of such a run.
   std::int64_t step_of(const std::string& counters) const;

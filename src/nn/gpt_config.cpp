@@ -1,31 +1,15 @@
 #include <fmt/format.h>
 
-#include <array>
-
 #include "ashlar/error.hpp"
-#include "ashlar/nn/gpt.hpp"
+#include "ashlar/nn/language_model.hpp"
+#include "base/nearest.hpp"
 #include "nn/config_file.hpp"
+#include "nn/presets.hpp"
 
 namespace ashlar {
 namespace {
 
 using Json = nlohmann::json;
-
-struct Preset {
-  std::string_view name;
-  std::int64_t layers, heads, width, positions, vocabulary;
-};
-
-// The gpt2 sizes: Radford et al. 2019, table 2, and the published config.json files.
-constexpr std::array<Preset, 6> kPresets{{{"tiny", 4, 4, 128, 256, 256},
-                                          {"small", 6, 6, 384, 256, 256},
-                                          {"gpt2", 12, 12, 768, 1024, 50257},
-                                          {"gpt2-medium", 24, 16, 1024, 1024, 50257},
-                                          {"gpt2-large", 36, 20, 1280, 1024, 50257},
-                                          {"gpt2-xl", 48, 25, 1600, 1024, 50257}}};
-
-constexpr std::array<std::string_view, 6> kNames{"tiny",        "small",      "gpt2",
-                                                 "gpt2-medium", "gpt2-large", "gpt2-xl"};
 
 double number(std::int64_t extent) { return static_cast<double>(extent); }
 
@@ -66,25 +50,11 @@ GptConfig read(const std::string& path) {
 
 }  // namespace
 
-std::span<const std::string_view> gpt_presets() { return kNames; }
-
 GptConfig gpt_config(const std::string& name) {
-  for (const Preset& preset : kPresets) {
-    if (preset.name == name) {
-      return {name,
-              preset.layers,
-              preset.heads,
-              preset.width,
-              preset.positions,
-              preset.vocabulary,
-              4 * preset.width,
-              true,
-              1e-5};
-    }
-  }
+  if (const auto preset = gpt_preset(name)) return *preset;
   if (is_config_path(name)) return read(name);
-  throw InvalidArgument(fmt::format("unknown model '{}'; known: {}, or the path of a config.json",
-                                    name, fmt::join(kNames, ", ")));
+  throw InvalidArgument(fmt::format("model '{}' is unknown; {} (or the path of a config.json)",
+                                    name, suggestion(name, model_presets())));
 }
 
 std::string to_config_json(const GptConfig& config, std::string_view torch_dtype) {

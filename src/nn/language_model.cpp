@@ -1,9 +1,8 @@
 #include "ashlar/nn/language_model.hpp"
 
-#include <algorithm>
-
 #include "nn/config_file.hpp"
 #include "nn/decoder.hpp"
+#include "nn/presets.hpp"
 
 namespace ashlar {
 
@@ -17,6 +16,28 @@ std::int64_t LanguageModel::vocabulary() const {
 
 bool LanguageModel::tied() const {
   return std::visit([](const auto& c) { return c.tied; }, config_);
+}
+
+std::int64_t LanguageModel::layers() const {
+  return std::visit([](const auto& c) { return c.layers; }, config_);
+}
+
+std::int64_t LanguageModel::heads() const {
+  return std::visit([](const auto& c) { return c.heads; }, config_);
+}
+
+std::int64_t LanguageModel::width() const {
+  return std::visit([](const auto& c) { return c.width; }, config_);
+}
+
+std::int64_t LanguageModel::positions() const {
+  return std::visit([](const auto& c) { return c.positions; }, config_);
+}
+
+LanguageModel LanguageModel::with_positions(std::int64_t positions) const {
+  LanguageModel other = *this;
+  std::visit([&](auto& c) { c.positions = positions; }, other.config_);
+  return other;
 }
 
 Value LanguageModel::loss(Tracer& tracer, const ModelTrace& how) const {
@@ -36,11 +57,11 @@ std::string LanguageModel::config_json(std::string_view torch_dtype) const {
 }
 
 LanguageModel language_model(const std::string& name) {
-  if (!is_config_path(name) || std::ranges::find(gpt_presets(), name) != gpt_presets().end())
-    return gpt_config(name);
+  if (const auto preset = llama_preset(name)) return *preset;
+  if (gpt_preset(name) || !is_config_path(name)) return gpt_config(name);
   const ConfigFile file(name, "language model");
-  file.require("model_type", {"gpt2", "llama"});
-  if (file.is("model_type", "llama")) return llama_config(name);
+  file.require("model_type", {"gpt2", "llama", "mistral"});
+  if (file.is("model_type", "llama") || file.is("model_type", "mistral")) return llama_config(name);
   return gpt_config(name);
 }
 

@@ -16,8 +16,9 @@ double number(std::int64_t extent) { return static_cast<double>(extent); }
 
 /// Other versions of Llama compute something else from the same weights.
 void require_supported(const ConfigFile& file) {
-  file.require("model_type", {"llama"});
-  file.require_holds("architectures", "LlamaForCausalLM");
+  const bool mistral = file.is("model_type", "mistral");
+  file.require("model_type", {"llama", "mistral"});
+  file.require_holds("architectures", mistral ? "MistralForCausalLM" : "LlamaForCausalLM");
   file.require("hidden_act", {"silu", "swish"});
   file.require_flag("attention_bias", false);
   file.require_flag("mlp_bias", false);
@@ -77,6 +78,8 @@ LlamaConfig llama_config(const std::string& path) {
   config.inner = file.size("intermediate_size");
   config.head_size = file.size("head_dim", std::max<std::int64_t>(1, config.width / config.heads));
   config.positions = file.size("max_position_embeddings");
+  if (file.is("model_type", "mistral"))  // within the window, attention is plain
+    config.positions = std::min(config.positions, file.size("sliding_window", config.positions));
   config.vocabulary = file.size("vocab_size");
   config.tied = file.flag("tie_word_embeddings", false);
   config.epsilon = file.positive("rms_norm_eps", 1e-6);

@@ -8,10 +8,12 @@
 #include <sstream>
 
 #include "ashlar/error.hpp"
+#include "base/nearest.hpp"
 #include "support/temporary_folder.hpp"
-#include "train_gpt/nearest.hpp"
 
 using namespace train_gpt;
+using ashlar::edit_distance;
+using ashlar::suggestion;
 
 namespace {
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -24,10 +23,7 @@ struct GptConfig {
   double epsilon = 1e-5;
 };
 
-/// "tiny", "small", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl".
-std::span<const std::string_view> gpt_presets();
-
-/// A preset or the path of a config.json of model_type gpt2.
+/// A preset of this family (model_presets()) or the path of a config.json of model_type gpt2.
 /// @throws InvalidArgument naming the nearest presets, or the key of the file that is missing or
 /// cannot be right.
 GptConfig gpt_config(const std::string& name_or_path);

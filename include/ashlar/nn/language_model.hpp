@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "ashlar/graph.hpp"
 #include "ashlar/nn/gpt.hpp"
@@ -24,6 +25,12 @@ class LanguageModel {
   const std::string& name() const;
   std::int64_t vocabulary() const;
   bool tied() const;
+  std::int64_t layers() const;
+  std::int64_t heads() const;
+  std::int64_t width() const;
+  std::int64_t positions() const;
+  /// The same model for longer or shorter sequences. GPT's has a learned vector per position.
+  LanguageModel with_positions(std::int64_t positions) const;
 
   /// Inputs "tokens" and "targets", i32 (B, T); @return the mean cross-entropy, f32 scalar.
   Value loss(Tracer& tracer, const ModelTrace& how) const;
@@ -39,8 +46,12 @@ class LanguageModel {
   std::variant<GptConfig, LlamaConfig> config_;
 };
 
-/// A preset of gpt_presets(), or the path of a config.json of model_type gpt2 (also when it has
-/// none) or llama. @throws InvalidArgument as gpt_config and llama_config.
+/// The names of published models: "tiny", "gpt2-xl", "gpt3-175b", "megatron-1t", "mpt-7b",
+/// "llama2-70b", "mistral-7b", ...
+std::vector<std::string> model_presets();
+
+/// A preset, or the path of a config.json of model_type gpt2 (also when it has none), llama or
+/// mistral. @throws InvalidArgument naming the nearest presets, else as gpt_config and llama_config.
 LanguageModel language_model(const std::string& name_or_path);
 
 }  // namespace ashlar

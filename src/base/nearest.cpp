@@ -1,4 +1,4 @@
-#include "train_gpt/nearest.hpp"
+#include "base/nearest.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <vector>
 
-namespace train_gpt {
+namespace ashlar {
 
 int edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::vector<int>> distance(a.size() + 1, std::vector<int>(b.size() + 1));
@@ -42,4 +42,4 @@ std::string suggestion(std::string_view name, std::span<const std::string> names
   return text + "?";
 }
 
-}  // namespace train_gpt
+}  // namespace ashlar

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace train_gpt {
+namespace ashlar {
 
 /// Insertions, deletions, replacements and swaps of neighbours that turn one into the other
 /// (optimal string alignment).
@@ -15,4 +15,4 @@ int edit_distance(std::string_view a, std::string_view b);
 /// "one of: a, b", when none is close.
 std::string suggestion(std::string_view name, std::span<const std::string> names);
 
-}  // namespace train_gpt
+}  // namespace ashlar

@@ -1,0 +1,51 @@
+// Values of flags: how words become numbers, and complaints in the words that all programs share.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ashlar/error.hpp"
+
+namespace ashlar::cli {
+
+/// @throws InvalidArgument "--flag value: remedy" unless it holds.
+void require(bool holds, std::string_view flag, std::string_view value, std::string_view remedy);
+/// @throws InvalidArgument naming the nearest of the choices, or all.
+void require_choice(std::string_view flag, const std::string& value,
+                    const std::vector<std::string>& choices);
+template <typename T>
+void require_at_least(T value, T least, std::string_view flag) {
+  require(value >= least, flag, fmt::format("{}", value), fmt::format("must be {} or more", least));
+}
+
+/// @throws InvalidArgument unless it is "on" or "off".
+bool on_off(std::string_view flag, const std::string& value);
+/// Of "25MiB". @throws InvalidArgument naming the flag.
+std::int64_t bytes_of(std::string_view flag, const std::string& value);
+
+/// CLI11 alone takes 010 for octal and what does not fit for the nearest that does.
+/// @param flag "--batch"
+template <typename Integer>
+CLI::Option* add_integer(CLI::App& app, const char* flag, Integer& value, const char* meaning) {
+  return app.add_option(flag, value, meaning)->transform([flag](const std::string& word) {
+    Integer number = 0;
+    const char* end = word.data() + word.size();
+    const auto [stopped, error] = std::from_chars(word.data(), end, number);
+    if (error != std::errc{} || stopped != end)
+      throw InvalidArgument(fmt::format("{} {}: must be a whole number from 0 to {}", flag, word,
+                                        std::numeric_limits<Integer>::max()));
+    return std::to_string(number);
+  });
+}
+
+/// Of a flag given twice the last word counts, so that scripts can append; lists keep all.
+void take_last_words(CLI::App& app);
+
+}  // namespace ashlar::cli

@@ -1,0 +1,107 @@
+#include "cli/flags/step_options.hpp"
+
+#include <algorithm>
+
+#include "cli/flags/flag_values.hpp"
+
+namespace ashlar::cli {
+
+StepFlags::StepFlags(CLI::App& app, StepOptions& o) : app_(app), options_(o) {
+  app.add_option("--model", o.model,
+                 "tiny, gpt2-xl, gpt3-175b, megatron-1t, mpt-7b, llama2-70b, mistral-7b, ..., or a "
+                 "config.json");
+  add_integer(app, "--stage", o.stage, "ZeRO stage, 0 to 3");
+  app.add_option("--precision", o.precision, "fp32 | bf16");
+  app.add_option("--reduce-dtype", reduce_dtype_, "fp32 | bf16: gradients on the wire");
+  add_integer(app, "--batch", o.batch, "sequences per rank");
+  add_integer(app, "--seq", o.seq, "tokens per sequence");
+  add_integer(app, "--accumulate", o.accumulate, "micro-batches per step");
+  app.add_option("--reduce", reduce_, "each | last micro-batch (each at stages 2 and 3)");
+  app.add_option("--order", o.order,
+                 "micro-batches | layers: each through the model, or all through a unit");
+  app.add_option("--recompute", recompute_,
+                 "none | cheap | selective | per-unit | budget (cheap; layers: per-unit)");
+  app.add_option("--memory-budget", memory_budget_,
+                 "bytes of a rank, all its arenas: recompute the least that fits");
+  app.add_option("--clip", o.clip, "global norm; 0: off");
+  app.add_option("--dropout", o.dropout, "probability");
+  app.add_option("--freeze", o.freeze, "pattern of parameter names")
+      ->expected(1, -1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_integer(app, "--threads", o.threads, "per rank (cores of the node / its ranks)");
+  app.add_option("--bucket", bucket_, "gradients reduced together: bytes, KiB, MiB or GiB");
+  add_integer(app, "--prefetch", o.prefetch, "units gathered ahead");
+  app.add_option("--overlap", overlap_, "on | off: communication beside compute");
+  app.add_option("--reshard", reshard_, "on | off: drop parameters after forward");
+  for (const char* flag :
+       {"--model", "--stage", "--precision", "--batch", "--seq", "--accumulate", "--order",
+        "--clip", "--dropout", "--bucket", "--prefetch", "--overlap", "--reshard"})
+    app.get_option(flag)->capture_default_str();
+}
+
+void StepFlags::fill_in() {
+  StepOptions& o = options_;
+  const bool layers = o.order == "layers";
+  o.reduce = !reduce_.empty() ? reduce_ : o.stage >= 2 && !layers ? "each" : "last";
+  require(!layers || o.reduce == "last", "reduce", o.reduce,
+          "--order layers reduces once; use last");
+  o.recompute = !recompute_.empty() ? recompute_ : layers ? "per-unit" : "cheap";
+  o.reduce_dtype = reduce_dtype_.empty() ? o.precision : reduce_dtype_;
+  o.overlap = on_off("overlap", overlap_);
+  o.reshard = on_off("reshard", reshard_);
+  o.bucket = bytes_of("bucket", bucket_);
+  if (memory_budget_.empty()) return;
+  o.memory_budget = bytes_of("memory-budget", memory_budget_);
+  require(o.memory_budget > 0, "memory-budget", memory_budget_, "must be more than 0");
+  if (given("--recompute"))
+    require(o.recompute == "budget", "memory-budget", memory_budget_,
+            fmt::format("goes with --recompute budget, not {}", o.recompute));
+  o.recompute = "budget";
+}
+
+namespace {
+
+Recompute recompute_of(const std::string& name) {
+  if (name == "none") return Recompute::none;
+  if (name == "selective") return Recompute::selective;
+  if (name == "per-unit") return Recompute::per_unit;
+  return name == "budget" ? Recompute::budget : Recompute::cheap;
+}
+
+DType dtype_of(const std::string& precision) {
+  return precision == "bf16" ? DType::bf16 : DType::f32;
+}
+
+}  // namespace
+
+TrainConfig step_config(const StepOptions& o) {
+  TrainConfig config;
+  config.zero = {o.stage, o.bucket, o.prefetch, o.overlap, o.reshard};
+  config.precision = {dtype_of(o.precision), dtype_of(o.reduce_dtype)};
+  config.clip = o.clip;
+  config.micro_batches = o.accumulate;
+  config.reduce = o.reduce == "each" ? ReduceWhen::each : ReduceWhen::last;
+  config.order = o.order == "layers" ? MicroBatchOrder::layers : MicroBatchOrder::micro_batches;
+  config.recompute = recompute_of(o.recompute);
+  config.memory_budget = o.memory_budget;
+  config.samples = o.batch;
+  config.threads = o.threads;
+  return config;
+}
+
+ModelTrace model_trace(const StepOptions& o, std::int64_t batch, double dropout) {
+  return {batch, o.seq, dtype_of(o.precision), dropout, o.freeze};
+}
+
+void require_frozen(const StepOptions& o, std::span<const Parameter> parameters) {
+  for (const std::string& pattern : o.freeze) {
+    if (std::ranges::any_of(parameters,
+                            [&](const auto& p) { return matches_pattern(p.name, pattern); }))
+      continue;
+    throw InvalidArgument(fmt::format(
+        "--freeze {}: no parameter is named so; names are like {}, {} and {}", pattern,
+        parameters.front().name, parameters[parameters.size() / 2].name, parameters.back().name));
+  }
+}
+
+}  // namespace ashlar::cli

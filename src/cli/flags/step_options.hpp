@@ -1,0 +1,66 @@
+// The flags that describe a training step: what train_gpt runs is what `ashlar` reports, plans and
+// simulates.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ashlar/nn/language_model.hpp"
+#include "ashlar/train_step.hpp"
+
+namespace ashlar::cli {
+
+struct StepOptions {
+  std::string model = "tiny";  // a name, or the path of a config.json
+  int stage = 3;
+  std::string precision = "fp32";       // fp32 | bf16
+  std::string reduce_dtype = "fp32";    // fp32 | bf16
+  std::int64_t batch = 8;               // sequences per rank and micro-batch
+  std::int64_t seq = 256;               // tokens per sequence
+  std::int64_t accumulate = 1;          // micro-batches per step
+  std::string reduce = "each";          // each | last
+  std::string order = "micro-batches";  // micro-batches | layers
+  std::string recompute = "cheap";      // none | cheap | selective | per-unit | budget
+  std::int64_t memory_budget = 0;       // bytes per rank, for --recompute budget
+  double clip = 0;                      // global norm; 0 is off
+  double dropout = 0;
+  std::vector<std::string> freeze;  // patterns of parameter names
+  int threads = 0;                  // per rank; 0 is the node's cores divided by its ranks
+  std::int64_t bucket = std::int64_t{25} << 20;  // bytes
+  int prefetch = 1;                              // units
+  bool overlap = true;
+  bool reshard = true;  // after forward
+};
+
+/// The flags in an app.
+class StepFlags {
+ public:
+  /// Adds them. Both must outlive the parsing.
+  StepFlags(CLI::App& app, StepOptions& options);
+  /// After parsing: choices that depend on other flags. @throws InvalidArgument for a value that
+  /// is none.
+  void fill_in();
+  /// Whether the user gave it: "--model".
+  bool given(const char* flag) const { return app_.count(flag) > 0; }
+
+ private:
+  CLI::App& app_;
+  StepOptions& options_;
+  std::string bucket_ = "25MiB", overlap_ = "on", reshard_ = "on";
+  std::string reduce_dtype_, reduce_, recompute_, memory_budget_;
+};
+
+/// @throws InvalidArgument for the first flag whose value cannot be used.
+void check(const StepOptions& options);
+
+/// What the flags say; learning rate, seed and data are the caller's.
+TrainConfig step_config(const StepOptions& options);
+ModelTrace model_trace(const StepOptions& options, std::int64_t batch, double dropout);
+
+/// Each pattern of --freeze must mean something. @throws InvalidArgument.
+void require_frozen(const StepOptions& options, std::span<const Parameter> parameters);
+
+}  // namespace ashlar::cli
