@@ -11,6 +11,7 @@
 
 #include "ashlar/category.hpp"
 #include "ashlar/communicator.hpp"
+#include "report/closed_form.hpp"
 
 namespace train_gpt {
 
@@ -50,18 +51,12 @@ struct StepMetrics {
   ashlar::SentBytes sent{};  // this step, per rank (maximum)
 };
 
-struct ModelStateBytes {
-  std::int64_t parameter = 0;
-  std::int64_t gradient = 0;
-  std::int64_t optimizer_state = 0;
-};
-
 struct Summary {
   std::int64_t parameters = 0;
   int ranks = 1;
   int stage = 0;
   std::string precision;
-  ModelStateBytes model_state;  // per rank
+  ashlar::ModelStateBytes model_state;  // per rank
   PeakBytes planned_peak;
   std::int64_t outside_bytes = 0;
   std::int64_t peak_resident_bytes = 0;

@@ -16,8 +16,6 @@ constexpr std::size_t kMostColumns = 4;
 
 using Number = std::function<std::int64_t(const RankReport&)>;
 
-std::int64_t divide_up(std::int64_t bytes, int ranks) { return (bytes + ranks - 1) / ranks; }
-
 class Table {
  public:
   explicit Table(std::span<const RankReport> ranks) : ranks_(ranks) {
@@ -52,17 +50,13 @@ class Table {
   std::string text_;
 };
 
-std::int64_t sum(const ModelStateBytes& state) {
-  return state.parameter + state.gradient + state.optimizer_state;
-}
-
 void add_state(Table& table, const ModelStateBytes& formula) {
   table.heading("model state");
   table.row("parameter", formula.parameter, [](auto& rank) { return rank.state.parameter; });
   table.row("gradient", formula.gradient, [](auto& rank) { return rank.state.gradient; });
   table.row("optimizer state", formula.optimizer_state,
             [](auto& rank) { return rank.state.optimizer_state; });
-  table.row("sum", sum(formula), [](auto& rank) { return sum(rank.state); });
+  table.row("sum", formula.sum(), [](auto& rank) { return rank.state.sum(); });
 }
 
 void add_peaks(Table& table) {
@@ -115,31 +109,6 @@ ZeroCase zero_case(const Options& options, bool tied, const ashlar::FlatLayout& 
     if (once) zero.padded_once += flat.padded;
   }
   return zero;
-}
-
-ModelStateBytes state_formula(const ZeroCase& zero) {
-  const std::int64_t p = zero.bf16 ? 2 : 4;
-  const std::int64_t g = zero.bf16 && zero.accumulate == 1 ? 2 : 4;
-  const std::int64_t s = zero.bf16 ? 12 : 8;
-  const bool local_sums = zero.accumulate > 1 && !zero.reduce_each && !zero.layer_order;
-  const bool whole_gradients = zero.stage < 2 || local_sums;
-  const auto share = [&](std::int64_t bytes, bool whole) {
-    return whole ? bytes : divide_up(bytes, zero.ranks);
-  };
-  return {share(p * (zero.trainable + zero.frozen), zero.stage < 3),
-          share(g * zero.trainable, whole_gradients), share(s * zero.trainable, zero.stage < 1)};
-}
-
-TrafficFormula traffic_formula(const ZeroCase& zero) {
-  const std::int64_t p = zero.bf16 ? 2 : 4;
-  const std::int64_t wire = zero.bf16_wire ? 2 : 4;
-  const std::int64_t k = zero.layer_order ? 1 : zero.accumulate;
-  const std::int64_t gathered =
-      zero.stage < 3 ? zero.padded_trainable
-                     : k * (zero.reshard ? 2 * zero.padded - zero.padded_once : zero.padded);
-  const std::int64_t reduced = (zero.reduce_each ? k : 1) * zero.padded_trainable;
-  const auto sent = [&](std::int64_t bytes) { return bytes / zero.ranks * (zero.ranks - 1); };
-  return {sent(gathered * p), sent(reduced * wire)};
 }
 
 std::string report_table(const ZeroCase& zero, std::span<const RankReport> ranks) {

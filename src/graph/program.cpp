@@ -59,28 +59,32 @@ std::string text(const Operand& operand) {
 }  // namespace
 
 PeakBytes planned_peak(const Program& program, const StateLayout& states) {
+  using Change = std::array<std::int64_t, kCategories + 1>;  // by category, then with alignment
+  std::vector<Change> changes(program.steps.size() + 2);  // outputs are read after the last step
+  for (const auto& [buffer, offset] : program.placed) {
+    if (buffer.last <= buffer.first) continue;
+    for (const auto& [at, sign] : {std::pair{buffer.first, 1}, std::pair{buffer.last, -1}}) {
+      Change& change = changes[static_cast<std::size_t>(at)];
+      change[static_cast<std::size_t>(buffer.category)] += sign * buffer.bytes;
+      change[kCategories] += sign * align_up(buffer.bytes);
+    }
+  }
   PeakBytes result;
-  const PerCategory<std::int64_t> fixed = states.by_category();
+  PerCategory<std::int64_t> now = states.by_category();
   const std::int64_t state_bytes = states.bytes(Space::state) + states.bytes(Space::state_window);
-  std::int64_t largest = -1;
-  for (int i = 0; i < static_cast<int>(program.steps.size()); ++i) {
-    PerCategory<std::int64_t> now = fixed;
-    std::int64_t aligned = 0;
-    for (const auto& [buffer, offset] : program.placed) {
-      if (i < buffer.first || i >= buffer.last) continue;
-      now[static_cast<std::size_t>(buffer.category)] += buffer.bytes;
-      aligned += align_up(buffer.bytes);
+  std::int64_t largest = -1, aligned = 0;
+  for (std::size_t i = 0; i < program.steps.size(); ++i) {
+    for (std::size_t c = 0; c < kCategories; ++c) {
+      now[c] += changes[i][c];
+      result.peak[c] = std::max(result.peak[c], now[c]);
     }
-    for (int c = 0; c < kCategories; ++c) {
-      auto& peak = result.peak[static_cast<std::size_t>(c)];
-      peak = std::max(peak, now[static_cast<std::size_t>(c)]);
-    }
+    aligned += changes[i][kCategories];
     const std::int64_t load = std::accumulate(now.begin(), now.end(), std::int64_t{0});
     if (load <= largest) continue;
     largest = load;
     result.at_peak = now;
     result.padding = state_bytes + aligned - load;
-    result.step = i;
+    result.step = static_cast<int>(i);
   }
   result.total = state_bytes + program.heights[2] + program.heights[3];
   result.fragmentation = result.total - largest - result.padding;
