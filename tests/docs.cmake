@@ -36,7 +36,7 @@ function(check_blocks page)
 endfunction()
 check_blocks(docs/autodiff.md tests/autodiff/docs_test.cpp)
 check_blocks(docs/adding-an-op.md tests/autodiff/docs_test.cpp src/ops/softmax.cpp tests/ops/softmax_test.cpp)
-check_blocks(docs/libtorch.md tests/torch/sharded_test.cpp)
+check_blocks(docs/libtorch.md tests/torch/sharded_test.cpp tests/torch/memory_test.cpp)
 check_blocks(docs/wrap.md examples/wrap_raw.cpp examples/wrap_eigen.cpp)
 
 # The README's diff is the difference of the two programs, but for the update that goes as a whole.
