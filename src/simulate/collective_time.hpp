@@ -1,0 +1,29 @@
+// What a collective takes on a cluster, by the alpha-beta model over two tiers: links inside a node
+// and the network between nodes.
+#pragma once
+
+#include <string_view>
+
+#include "simulate/cluster.hpp"
+
+namespace ashlar::simulate {
+
+enum class CollectiveKind : std::uint8_t { all_gather, reduce_scatter, all_reduce };
+std::string_view name_of(CollectiveKind kind);
+
+/// ring: one ring through all ranks, as wide as the node's cards together (Thakur et al. 2005,
+/// section 4.1). tree: recursive doubling and halving (section 4.2); an all-reduce is a double
+/// binary tree (Sanders et al. 2009). hierarchical: a ring between nodes for each device, then one
+/// within each node (BlueConnect, Cho et al. 2019). automatic: the quickest of them.
+enum class Algorithm : std::uint8_t { automatic, ring, tree, hierarchical };
+
+/// @throws InvalidArgument naming the four.
+Algorithm algorithm_of(std::string_view name);
+
+/// Seconds for `ranks` ranks, which fill nodes one after the other. @param bytes the whole that is
+/// gathered, scattered or summed, on the wire. 0 for one rank.
+/// @throws InvalidArgument when the ranks are more than a node has but no multiple of it.
+double seconds_of(CollectiveKind kind, double bytes, int ranks, const Cluster& cluster,
+                  Algorithm algorithm);
+
+}  // namespace ashlar::simulate

@@ -1,0 +1,48 @@
+// The clocks of all ranks of a step. No event heap: instruction by instruction, each class of equal
+// ranks moves its clock on (maximum, add); a collective is a maximum over the group. Times are
+// whole picoseconds, so ranks that behave alike have the same clock whether they are kept apart or
+// not.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "simulate/workload.hpp"
+
+namespace ashlar::simulate {
+
+/// Ranks whose kernels all take `slowdown` times the priced time.
+struct RankClass {
+  std::int64_t ranks = 1;
+  double slowdown = 1;
+};
+
+struct ClassTimes {
+  std::int64_t end = 0;      // when the last instruction is done, in picoseconds
+  std::int64_t busy = 0;     // kernels
+  std::int64_t exposed = 0;  // waiting for collectives with nothing else to do
+  bool operator==(const ClassTimes&) const = default;
+};
+
+struct StepTimes {
+  std::vector<ClassTimes> classes;  // as given
+  std::int64_t end = 0;             // of the last rank
+  std::int64_t in_flight = 0;       // time in which a collective was moving
+};
+
+/// What happened when, for traces. Compute tasks and waits by class, collectives (class -1) once.
+struct Span {
+  const Task* task;
+  int rank_class;
+  std::int64_t begin, end;
+};
+using Watcher = std::function<void(const Span&)>;
+
+/// Collectives run one after the other on a stream of their own and begin when every rank has
+/// arrived. O(tasks x classes), no allocation per task.
+StepTimes run(const Workload& workload, std::span<const RankClass> classes,
+              const Watcher& watcher = {});
+
+}  // namespace ashlar::simulate

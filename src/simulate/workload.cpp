@@ -1,0 +1,141 @@
+#include "simulate/workload.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <utility>
+
+#include "ashlar/error.hpp"
+#include "simulate/op_time.hpp"
+
+namespace ashlar::simulate {
+namespace {
+
+std::int64_t picoseconds(double seconds) { return std::llround(seconds * 1e12); }
+
+CollectiveKind kind_of(const Node& node) {
+  if (node.op->name.starts_with("gather")) return CollectiveKind::all_gather;
+  if (node.op->name == "reduce_scatter") return CollectiveKind::reduce_scatter;
+  if (node.op->name == "all_reduce") return CollectiveKind::all_reduce;
+  throw Error(fmt::format("the simulator knows no collective '{}'", node.op->name));
+}
+
+/// What travels: everybody's part of a gather, else what goes in.
+std::int64_t wire_bytes(const Graph& graph, const Node& node, CollectiveKind kind) {
+  std::int64_t bytes = 0;
+  if (kind == CollectiveKind::all_gather) {
+    for (const ValueId id : node.outputs) bytes += graph[id].type.bytes();
+  } else if (kind == CollectiveKind::reduce_scatter) {
+    for (std::size_t i = 0; i + 1 < node.outputs.size(); ++i)
+      bytes += graph[node.inputs[i]].type.bytes();
+  } else {
+    bytes = graph[node.inputs[0]].type.bytes();
+  }
+  return bytes;
+}
+
+std::int64_t sent_by_all(const CollectiveCall& call) {
+  const std::int64_t once = call.bytes * (call.ranks - 1);
+  return call.kind == CollectiveKind::all_reduce ? 2 * once : once;
+}
+
+class Pricer {
+ public:
+  Pricer(const Program& program, std::int64_t micro_batches, int ranks, const Cluster& cluster,
+         const Pricing& pricing)
+      : program_(program), cluster_(cluster), pricing_(pricing) {
+    out_.ranks = ranks;
+    out_.repeats = micro_batches / program.micro_batches;
+    out_.overlap_slowdown = cluster.overlap_slowdown;
+    call_of_.assign(program.graph.nodes.size(), -1);
+  }
+
+  Workload run() {
+    const int end = static_cast<int>(program_.steps.size());
+    section(0, program_.body_first, 1);
+    out_.body_first = static_cast<int>(out_.tasks.size());
+    section(program_.body_first, program_.body_last, out_.repeats);
+    out_.body_last = static_cast<int>(out_.tasks.size());
+    section(program_.body_last, end, 1);
+    return std::move(out_);
+  }
+
+ private:
+  void section(int first, int last, std::int64_t repeats) {
+    bool open = false;
+    for (int i = first; i < last; ++i) {
+      const Step& step = program_.steps[static_cast<std::size_t>(i)];
+      out_.instructions += repeats;
+      out_.step_picoseconds.push_back(0);
+      if (step.kind == Instruction::Kind::run) {
+        if (!std::exchange(open, true)) out_.tasks.push_back({Task::Kind::compute, 0, -1, i, i});
+        kernel(step, static_cast<double>(repeats));
+        out_.tasks.back().picoseconds += out_.step_picoseconds.back();
+        out_.tasks.back().last_step = i + 1;
+        continue;
+      }
+      open = false;
+      const bool starts = step.kind == Instruction::Kind::start;
+      if (starts) collective(step.node, repeats);
+      out_.tasks.push_back({starts ? Task::Kind::start : Task::Kind::wait, 0,
+                            call_of_[static_cast<std::size_t>(step.node)], i, i + 1});
+    }
+  }
+
+  void kernel(const Step& step, double repeats) {
+    const Node& node = program_.graph.nodes[static_cast<std::size_t>(step.node)];
+    Cost cost = cost_of_step(program_, step);
+    if (cost.kind == Cost::Class::none) return;
+    const bool is_product = cost.kind == Cost::Class::product;
+    const bool counts = is_product || cost.kind == Cost::Class::attention;
+    if (!counts) {
+      cost.bytes_read *= pricing_.traffic_scale;
+      cost.bytes_written *= pricing_.traffic_scale;
+    }
+    const double seconds = seconds_of(
+        cost, step.inputs.empty() ? step.outputs[0].type.dtype : step.inputs[0].type.dtype,
+        cluster_.device);
+    out_.step_picoseconds.back() = picoseconds(seconds);
+    ComputeSeconds& sum = out_.compute;
+    double& part = node.section == Section::update ? sum.update
+                   : is_product                    ? sum.product
+                   : counts                        ? sum.attention
+                                                   : sum.memory;
+    part += repeats * seconds;
+    if (!counts) return;
+    out_.flops += repeats * cost.flops;
+    const bool both = node.op->name == "linear_cross_entropy_with_gradient";
+    if (!node.backward) out_.model_flops += (both ? 1 : 3) * repeats * cost.flops;
+  }
+
+  void collective(int n, std::int64_t repeats) {
+    const Node& node = program_.graph.nodes[static_cast<std::size_t>(n)];
+    CollectiveCall call;
+    call.kind = kind_of(node);
+    call.bytes = wire_bytes(program_.graph, node, call.kind);
+    call.ranks = out_.ranks;
+    call.label = std::string(label_of(program_.graph, node));
+    const bool parameters = node.op->name.starts_with("gather") && node.unit >= 0;
+    const double wire = static_cast<double>(call.bytes) * (parameters ? pricing_.gather_scale : 1);
+    call.picoseconds =
+        picoseconds(seconds_of(call.kind, wire, call.ranks, cluster_, pricing_.algorithm));
+    out_.sent_bytes += repeats * sent_by_all(call);
+    call_of_[static_cast<std::size_t>(n)] = static_cast<int>(out_.collectives.size());
+    out_.collectives.push_back(std::move(call));
+  }
+
+  const Program& program_;
+  const Cluster& cluster_;
+  const Pricing& pricing_;
+  std::vector<int> call_of_;  // by node
+  Workload out_;
+};
+
+}  // namespace
+
+Workload price(const Program& program, std::int64_t micro_batches, int ranks,
+               const Cluster& cluster, const Pricing& pricing) {
+  return Pricer(program, micro_batches, ranks, cluster, pricing).run();
+}
+
+}  // namespace ashlar::simulate

@@ -1,0 +1,63 @@
+// A Program with a price on every instruction: what the clock engine sweeps over.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "graph/program.hpp"
+#include "simulate/collective_time.hpp"
+
+namespace ashlar::simulate {
+
+/// One collective of the program, in the order of issue.
+struct CollectiveCall {
+  CollectiveKind kind = CollectiveKind::all_gather;
+  std::int64_t bytes = 0;  // the whole, in the type that travels
+  int ranks = 1;           // of its group: all
+  std::int64_t picoseconds = 0;
+  std::string label;  // the node's unit or value
+
+  bool operator==(const CollectiveCall&) const = default;
+};
+
+/// Kernels without a collective between them, or the start or wait of one.
+struct Task {
+  enum class Kind : std::uint8_t { compute, start, wait };
+  Kind kind = Kind::compute;
+  std::int64_t picoseconds = 0;       // compute: of all its kernels
+  int collective = -1;                // start, wait: index into Workload::collectives
+  int first_step = 0, last_step = 0;  // compute: Program::steps [first, last)
+};
+
+/// Where kernels spend their time, in seconds of one rank and step.
+struct ComputeSeconds {
+  double product = 0, attention = 0, memory = 0, update = 0;
+};
+
+struct Workload {
+  int ranks = 1;
+  std::vector<Task> tasks;
+  int body_first = 0, body_last = 0;  // tasks [body_first, body_last) are repeated
+  std::int64_t repeats = 1;           // of the body
+  std::vector<CollectiveCall> collectives;
+  std::vector<std::int64_t> step_picoseconds;  // by Program::steps; 0 for starts and waits
+  ComputeSeconds compute;
+  double flops = 0;        // executed by products and attention in a step, recomputation included
+  double model_flops = 0;  // 3 x those of forward: backward as two forwards, nothing twice
+  std::int64_t instructions = 0;  // of one rank and step
+  std::int64_t sent_bytes = 0;    // by all ranks together in a step
+  double overlap_slowdown = 0;    // the cluster's
+};
+
+struct Pricing {
+  Algorithm algorithm = Algorithm::automatic;
+  double gather_scale = 1;   // wire bytes of gathered parameters by the program's own
+  double traffic_scale = 1;  // bytes that kernels move by those of the program's fused ones
+};
+
+/// @param micro_batches K of the step @throws InvalidArgument for rank counts as seconds_of
+Workload price(const Program& program, std::int64_t micro_batches, int ranks,
+               const Cluster& cluster, const Pricing& pricing = {});
+
+}  // namespace ashlar::simulate

@@ -1,0 +1,162 @@
+// The clock engine against sums done by hand, and collapsed ranks against ranks kept apart.
+#include "simulate/engine.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <random>
+
+namespace ashlar::simulate {
+namespace {
+
+using Kind = Task::Kind;
+
+Workload workload(std::vector<Task> tasks, std::vector<std::int64_t> collectives) {
+  Workload w;
+  w.body_last = static_cast<int>(tasks.size());
+  w.tasks = std::move(tasks);
+  for (const std::int64_t ps : collectives) {
+    w.collectives.emplace_back();
+    w.collectives.back().picoseconds = ps;
+  }
+  return w;
+}
+
+/// Up to 3 collectives in flight, in any order of waits.
+Workload random_workload(std::mt19937& random) {
+  std::vector<Task> tasks;
+  std::vector<std::int64_t> collectives;
+  std::vector<int> flying;
+  for (auto n = 20 + random() % 60; n > 0; --n) {
+    const auto choice = random() % 3;
+    if (choice == 0 || (choice == 1 && flying.size() >= 3) || (choice == 2 && flying.empty())) {
+      tasks.push_back({Kind::compute, static_cast<std::int64_t>(random() % 1000000)});
+    } else if (choice == 1) {
+      flying.push_back(static_cast<int>(collectives.size()));
+      tasks.push_back({Kind::start, 0, flying.back()});
+      collectives.push_back(static_cast<std::int64_t>(random() % 2000000));
+    } else {
+      const auto which = flying.begin() + static_cast<std::ptrdiff_t>(random() % flying.size());
+      tasks.push_back({Kind::wait, 0, *which});
+      flying.erase(which);
+    }
+  }
+  for (const int f : flying) tasks.push_back({Kind::wait, 0, f});
+  Workload w = workload(std::move(tasks), std::move(collectives));
+  w.repeats = 1 + random() % 3;
+  w.overlap_slowdown = random() % 2 == 0 ? 0 : 0.37;
+  return w;
+}
+
+}  // namespace
+
+TEST_CASE("engine: what is hidden and what is exposed") {
+  const Workload hidden = workload({{Kind::compute, 10},
+                                    {Kind::start, 0, 0},
+                                    {Kind::compute, 7},
+                                    {Kind::wait, 0, 0},
+                                    {Kind::compute, 1}},
+                                   {5});
+  const RankClass one[] = {{4, 1}};
+  CHECK(run(hidden, one).classes[0] == ClassTimes{18, 18, 0});
+  const Workload exposed = workload({{Kind::compute, 10},
+                                     {Kind::start, 0, 0},
+                                     {Kind::compute, 2},
+                                     {Kind::wait, 0, 0},
+                                     {Kind::compute, 1}},
+                                    {5});
+  const StepTimes times = run(exposed, one);
+  CHECK(times.classes[0] == ClassTimes{16, 13, 3});
+  CHECK(times.in_flight == 5);
+}
+
+TEST_CASE("engine: collectives run one after the other and wait for the slowest rank") {
+  const Workload w = workload({{Kind::compute, 10},
+                               {Kind::start, 0, 0},
+                               {Kind::start, 0, 1},
+                               {Kind::wait, 0, 0},
+                               {Kind::wait, 0, 1}},
+                              {5, 7});
+  const RankClass ranks[] = {{3, 1}, {1, 2}};
+  const StepTimes times = run(w, ranks);
+  CHECK(times.classes[0] == ClassTimes{32, 10, 22});
+  CHECK(times.classes[1] == ClassTimes{32, 20, 12});
+  CHECK(times.end == 32);
+}
+
+TEST_CASE("engine: the body is repeated, prologue and update are not") {
+  Workload w = workload({{Kind::compute, 1}, {Kind::compute, 10}, {Kind::compute, 100}}, {});
+  w.body_first = 1;
+  w.body_last = 2;
+  w.repeats = 5;
+  const RankClass one[] = {{1, 1}};
+  CHECK(run(w, one).end == 151);
+}
+
+TEST_CASE("engine: kernels beside a collective take longer, for as long as it flies") {
+  Workload w = workload({{Kind::start, 0, 0}, {Kind::compute, 1000}, {Kind::wait, 0, 0}}, {300});
+  w.overlap_slowdown = 0.5;  // 300 ps of flight do 200 ps of work
+  const RankClass one[] = {{1, 1}};
+  CHECK(run(w, one).end == 1100);
+  w.collectives[0].picoseconds = 3000;
+  CHECK(run(w, one).classes[0] == ClassTimes{3000, 1500, 1500});
+}
+
+TEST_CASE("engine: ranks kept apart have the clocks of their class, bit for bit") {
+  std::mt19937 random(11);
+  for (const std::size_t ranks : {1U, 2U, 7U, 64U, 1024U}) {
+    for (int trial = 0; trial < 20; ++trial) {
+      const Workload w = random_workload(random);
+      std::vector<RankClass> classes(1 + random() % 4);
+      for (RankClass& c : classes) c = {0, 1 + static_cast<double>(random() % 1000) / 777.0};
+      std::vector<RankClass> apart;
+      std::vector<std::size_t> class_of;
+      for (std::size_t r = 0; r < ranks; ++r) {
+        class_of.push_back(random() % classes.size());
+        ++classes[class_of.back()].ranks;
+        apart.push_back({1, classes[class_of.back()].slowdown});
+      }
+      std::vector<RankClass> used;  // a class without ranks holds up nobody
+      std::vector<std::size_t> index(classes.size());
+      for (std::size_t c = 0; c < classes.size(); ++c) {
+        index[c] = used.size();
+        if (classes[c].ranks > 0) used.push_back(classes[c]);
+      }
+      const StepTimes collapsed = run(w, used), whole = run(w, apart);
+      CHECK(collapsed.end == whole.end);
+      CHECK(collapsed.in_flight == whole.in_flight);
+      bool same = true;
+      for (std::size_t r = 0; r < ranks; ++r)
+        same = same && whole.classes[r] == collapsed.classes[index[class_of[r]]];
+      CHECK(same);
+    }
+  }
+}
+
+TEST_CASE("engine: time is what a rank computes and waits, and a slower rank never speeds a step") {
+  std::mt19937 random(12);
+  for (int trial = 0; trial < 200; ++trial) {
+    const Workload w = random_workload(random);
+    const RankClass even[] = {{8, 1}};
+    const RankClass late[] = {{7, 1}, {1, 1.3}};
+    const StepTimes fast = run(w, even), slow = run(w, late);
+    CHECK(slow.end >= fast.end);
+    for (const ClassTimes& times : slow.classes) CHECK(times.end == times.busy + times.exposed);
+  }
+}
+
+TEST_CASE("engine: a watcher sees every instant of a rank once, in order") {
+  std::mt19937 random(13);
+  const Workload w = random_workload(random);
+  const RankClass ranks[] = {{1, 1}, {1, 1.5}};
+  std::int64_t clock[] = {0, 0};
+  const StepTimes times = run(w, ranks, [&](const Span& span) {
+    if (span.rank_class < 0) return;
+    CHECK(span.begin == clock[span.rank_class]);
+    clock[span.rank_class] = span.end;
+  });
+  CHECK(clock[0] == times.classes[0].end);
+  CHECK(clock[1] == times.classes[1].end);
+}
+
+}  // namespace ashlar::simulate

@@ -1,0 +1,130 @@
+// The collectives that the simulator reads from a Program are those that a run calls: operation,
+// bytes and group, in order.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <atomic>
+
+#include "comm/forwarding.hpp"
+#include "ops/product/machine.hpp"
+#include "sharding/compile_step.hpp"
+#include "simulate/workload.hpp"
+#include "train/tiny_gpt.hpp"
+
+namespace ashlar::simulate {
+namespace {
+
+/// Writes down what it passes on.
+class Ledger final : public detail::ForwardingCommunicator {
+ public:
+  using ForwardingCommunicator::ForwardingCommunicator;
+
+  Work all_gather(std::span<const Transfer> flats, std::string_view label,
+                  StreamRef stream) override {
+    std::int64_t bytes = 0;
+    for (const Transfer& flat : flats) bytes += flat.recv.bytes();
+    note("all_gather", bytes);
+    return ForwardingCommunicator::all_gather(flats, label, stream);
+  }
+  Work reduce_scatter(std::span<const Transfer> flats, const ReduceOptions& options,
+                      std::string_view label, StreamRef stream) override {
+    std::int64_t bytes = 0;
+    for (const Transfer& flat : flats) bytes += flat.send.bytes();
+    note("reduce_scatter", bytes);
+    return ForwardingCommunicator::reduce_scatter(flats, options, label, stream);
+  }
+  Work all_reduce(TensorView values, std::string_view label, StreamRef stream) override {
+    note("all_reduce", values.bytes());
+    return ForwardingCommunicator::all_reduce(values, label, stream);
+  }
+
+  std::vector<std::string> lines;
+
+ private:
+  void note(const char* operation, std::int64_t bytes) {
+    lines.push_back(fmt::format("{} {} {}", operation, bytes, size()));
+  }
+};
+
+std::vector<std::string> lines_of(const Workload& work) {
+  std::vector<std::string> lines;
+  const auto section = [&](int first, int last) {
+    for (int t = first; t < last; ++t) {
+      const Task& task = work.tasks[static_cast<std::size_t>(t)];
+      if (task.kind != Task::Kind::start) continue;
+      const CollectiveCall& call = work.collectives[static_cast<std::size_t>(task.collective)];
+      lines.push_back(fmt::format("{} {} {}", name_of(call.kind), call.bytes, call.ranks));
+    }
+  };
+  section(0, work.body_first);
+  for (std::int64_t k = 0; k < work.repeats; ++k) section(work.body_first, work.body_last);
+  section(work.body_last, static_cast<int>(work.tasks.size()));
+  return lines;
+}
+
+std::int64_t sum(const SentBytes& sent) {
+  std::int64_t bytes = 0;
+  for (const std::int64_t part : sent) bytes += part;
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("ledger: a run calls what the simulator reads, at worlds 1 to 8, every stage and order") {
+  Cluster cluster = ashlar::simulate::cluster("cpu");
+  cluster.devices_per_node = 8;
+  for (int ranks = 1; ranks <= 8; ++ranks) {
+    for (int stage = 0; stage <= 3; ++stage) {
+      for (const DType dtype : {DType::f32, DType::bf16}) {
+        TrainConfig config;
+        config.zero.stage = stage;
+        config.zero.prefetch = ranks % 3;
+        config.zero.bucket_bytes = ranks % 2 == 0 ? 3000 : 1 << 20;
+        config.zero.reshard_after_forward = ranks % 4 != 0;
+        config.precision = {dtype, dtype};
+        config.micro_batches = 1 + (ranks + stage) % 3;
+        if (ranks % 5 == 0) config.order = MicroBatchOrder::layers;
+        if (ranks % 2 == 0) config.recompute = Recompute::per_unit;
+        config.clip = stage % 2;
+        ModelTrace how{1, kTinySequence, dtype, 0, {}};
+        const LossModel loss = tiny_gpt_loss(tiny_gpt(), how);
+        const CompiledStep step = compile_step(loss, config, ranks, host_backend(1));
+        const Workload work = price(step.programs[0], config.micro_batches, ranks, cluster);
+        CAPTURE(fmt::format("{} ranks, stage {}, {}", ranks, stage, name_of(dtype)));
+        std::atomic<std::int64_t> sent = 0;
+        launch_threads(ranks, [&](Communicator& world) {
+          Ledger ledger(world);
+          TrainStep train(ledger, loss, config);
+          ledger.lines.clear();
+          const std::int64_t before = sum(world.sent_bytes());
+          train.step([&](std::int64_t k, const Batch& batch) { load_tokens(batch, 1, k); });
+          sent += sum(world.sent_bytes()) - before;
+          if (world.rank() == 0) CHECK(ledger.lines == lines_of(work));
+        });
+        CHECK(sent == work.sent_bytes);
+      }
+    }
+  }
+}
+
+TEST_CASE("workload: the model's operations are the textbook's, recomputed or not") {
+  const GptConfig model = tiny_gpt();
+  const ModelTrace how{1, kTinySequence, DType::f32, 0, {}};
+  const double c = static_cast<double>(model.width), tokens = 3 * kTinySequence;
+  const double inner = static_cast<double>(model.inner);
+  const double block = 2 * (4 * c * c + 2 * c * inner), attention = 2 * c * (kTinySequence + 1);
+  const double head = 2 * c * static_cast<double>(model.vocabulary);
+  double before = 0;
+  for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::per_unit}) {
+    TrainConfig config;
+    config.micro_batches = 3;
+    config.recompute = recompute;
+    const CompiledStep step = compile_step(tiny_gpt_loss(model, how), config, 1, host_backend(1));
+    const Workload work = price(step.programs[0], 3, 1, cluster("cpu"));
+    CHECK(work.model_flops == doctest::Approx(3 * tokens * (2 * (block + attention) + head)));
+    CHECK(work.flops > before);
+    before = work.flops;
+  }
+}
+
+}  // namespace ashlar::simulate
