@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "ashlar/error.hpp"
+#include "base/nearest.hpp"
 #include "base/printable.hpp"
 #include "simulate/shipped.hpp"
 
@@ -33,49 +33,27 @@ struct Field {
 std::vector<Field> fields_of(Cluster& c, double& devices) {
   Device& d = c.device;
   constexpr double kTera = 1e12, kGiga = 1e9, kMicro = 1e-6;
-  return {{"device", "peak_16bit_tflops", &d.peak_flops, kTera, 1e-3, 1e5, true},
-          {"device", "peak_f32_tflops", &d.peak_flops_f32, kTera, 1e-3, 1e5, true},
-          {"device", "memory_gib", &d.memory_bytes, 1073741824.0, 0.1, 1e5, true},
-          {"device", "memory_gb_per_s", &d.memory_rate, kGiga, 1, 1e6, true},
-          {"device", "product_efficiency", &d.product_efficiency, 1, 0.01, 1, true},
-          {"device", "attention_efficiency", &d.attention_efficiency, 1, 0.01, 1, true},
-          {"device", "memory_efficiency", &d.memory_efficiency, 1, 0.01, 1, true},
-          {"device", "product_overhead", &d.product_overhead, 1, 0, 1, false},
-          {"device", "launch_us", &d.launch_seconds, kMicro, 0, 1e4, false},
-          {"device", "busy_watts", &d.busy_watts, 1, 0, 1e5, false},
-          {"device", "idle_watts", &d.idle_watts, 1, 0, 1e5, false},
-          {"node", "devices", &devices, 1, 1, 4096, true},
-          {"node", "gb_per_s_per_device", &c.node.rate, kGiga, 0.01, 1e5, true},
-          {"node", "efficiency", &c.node.efficiency, 1, 0.01, 1, true},
-          {"node", "latency_us", &c.node.latency_seconds, kMicro, 0, 1e4, true},
-          {"network", "gb_per_s_per_node", &c.network.rate, kGiga, 0.01, 1e5, true},
-          {"network", "efficiency", &c.network.efficiency, 1, 0.01, 1, true},
-          {"network", "latency_us", &c.network.latency_seconds, kMicro, 0, 1e5, true},
-          {"network", "oversubscription", &c.oversubscription, 1, 1, 1000, false},
-          {"overlap", "slowdown", &c.overlap_slowdown, 1, 0, 10, false}};
-}
-
-/// Levenshtein's distance.
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
-template <typename Names>
-std::string_view nearest(std::string_view name, const Names& names) {
-  return *std::min_element(names.begin(), names.end(), [&](auto a, auto b) {
-    return distance(name.substr(0, 64), a) < distance(name.substr(0, 64), b);
-  });
+  return {
+      {"device", "peak_16bit_tflops", &d.peak_flops, kTera, 1e-3, 1e5, true},
+      {"device", "peak_f32_tflops", &d.peak_flops_f32, kTera, 1e-3, 1e5, true},
+      {"device", "memory_gib", &d.memory_bytes, 1073741824.0, 0.1, 1e5, true},
+      {"device", "memory_gb_per_s", &d.memory_rate, kGiga, 1, 1e6, true},
+      {"device", "product_efficiency", &d.product_efficiency, 1, 0.01, 1, true},
+      {"device", "attention_efficiency", &d.attention_efficiency, 1, 0.01, 1, true},
+      {"device", "memory_efficiency", &d.memory_efficiency, 1, 0.01, 1, true},
+      {"device", "attention_backward_slowdown", &d.attention_backward_slowdown, 1, 1, 10, false},
+      {"device", "launch_us", &d.launch_seconds, kMicro, 0, 1e4, false},
+      {"device", "busy_watts", &d.busy_watts, 1, 0, 1e5, false},
+      {"device", "idle_watts", &d.idle_watts, 1, 0, 1e5, false},
+      {"node", "devices", &devices, 1, 1, 4096, true},
+      {"node", "gb_per_s_per_device", &c.node.rate, kGiga, 0.01, 1e5, true},
+      {"node", "efficiency", &c.node.efficiency, 1, 0.01, 1, true},
+      {"node", "latency_us", &c.node.latency_seconds, kMicro, 0, 1e4, true},
+      {"network", "gb_per_s_per_node", &c.network.rate, kGiga, 0.01, 1e5, true},
+      {"network", "efficiency", &c.network.efficiency, 1, 0.01, 1, true},
+      {"network", "latency_us", &c.network.latency_seconds, kMicro, 0, 1e5, true},
+      {"network", "oversubscription", &c.oversubscription, 1, 1, 1000, false},
+      {"overlap", "slowdown", &c.overlap_slowdown, 1, 0, 10, false}};
 }
 
 class Reader {
@@ -88,6 +66,7 @@ class Reader {
 
   Cluster read() {
     cluster_.name = text(root_, "name");
+    if (root_.contains("gpu")) cluster_.gpu = text(root_, "gpu");
     double devices = 1;
     const auto fields = fields_of(cluster_, devices);
     for (const Field& field : fields) read(field);
@@ -134,21 +113,23 @@ class Reader {
 
   void refuse_strangers(const std::vector<Field>& fields) const {
     for (const auto& [name, value] : root_.items()) {
-      if (name == "name" || name == "sources" || name == "notes" || name == "$schema") continue;
-      std::vector<std::string_view> keys;
+      if (name == "name" || name == "gpu" || name == "sources" || name == "notes" ||
+          name == "$schema")
+        continue;
+      std::vector<std::string> keys;
       for (const Field& field : fields) {
-        if (field.section == name) keys.push_back(field.key);
+        if (field.section == name) keys.emplace_back(field.key);
       }
       if (keys.empty()) {
-        static constexpr std::array<std::string_view, 4> kSections{"device", "node", "network",
-                                                                   "overlap"};
-        refuse(
-            fmt::format("has an unknown key '{}'; '{}' is meant?", name, nearest(name, kSections)));
+        static const std::vector<std::string> kSections{"device", "node", "network", "overlap"};
+        refuse(fmt::format("has an unknown key '{:.64}'; {}", name,
+                           suggestion(name.substr(0, 64), kSections)));
       }
+      if (!value.is_object()) refuse(fmt::format("'{}' is no object", name));
       for (const auto& [key, number] : value.items()) {
         if (key == "name" || std::ranges::find(keys, key) != keys.end()) continue;
-        refuse(fmt::format("has an unknown key '{}.{}'; '{}' is meant? (units are part of keys)",
-                           name, key, nearest(key, keys)));
+        refuse(fmt::format("has an unknown key '{}.{:.64}' (units are part of keys); {}", name, key,
+                           suggestion(key.substr(0, 64), keys)));
       }
     }
   }
@@ -174,11 +155,10 @@ Cluster cluster(const std::string& name) {
   if (const auto json = shipped_json(name); !json.empty()) return parse_cluster(json, name);
   std::ifstream in(name);
   if (!in) {
+    const std::vector<std::string> names(shipped_names().begin(), shipped_names().end());
     throw InvalidArgument(printable(
-        fmt::format("{}: {}; it is neither a file nor a cluster that comes with ashlar ({}); '{}' "
-                    "is the nearest",
-                    name, std::strerror(errno), fmt::join(shipped_names(), ", "),
-                    nearest(name, shipped_names()))));
+        fmt::format("{}: {}; it is neither a file nor a cluster that comes with ashlar: {}", name,
+                    std::strerror(errno), suggestion(name.substr(0, 64), names))));
   }
   std::ostringstream text;
   text << in.rdbuf();

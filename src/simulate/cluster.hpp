@@ -17,12 +17,12 @@ struct Device {
   double memory_bytes = 0;
   double memory_rate = 0;  // bytes
   double product_efficiency = 1;
-  double attention_efficiency = 1;  // of peak_flops, only pairs that a causal mask leaves
-  double memory_efficiency = 1;     // of memory_rate, kernels that move bytes
-  double product_overhead = 0;      // share of a product's own traffic that hides behind nothing
-  double launch_seconds = 0;        // of one kernel
-  double busy_watts = 0;            // while a kernel runs
-  double idle_watts = 0;            // else
+  double attention_efficiency = 1;         // of peak_flops, only pairs that a causal mask leaves
+  double memory_efficiency = 1;            // of memory_rate, kernels that move bytes
+  double attention_backward_slowdown = 1;  // backward takes this times as long per operation
+  double launch_seconds = 0;               // of one kernel
+  double busy_watts = 0;                   // while a kernel runs
+  double idle_watts = 0;                   // else
 };
 
 /// A way between ranks. `rate` is of one direction: within a node per device, between nodes of all
@@ -36,6 +36,7 @@ struct Links {
 
 struct Cluster {
   std::string name;
+  std::string gpu;  // what files of measurements call the device; may be empty
   Device device;
   int devices_per_node = 1;
   Links node;

@@ -33,23 +33,19 @@ Cost cost_of_step(const Program& program, const Step& step) {
   return moved_once(step, node.op->place != nullptr);
 }
 
-double seconds_of(const Cost& cost, DType dtype, const Device& device) {
+double seconds_of(const Cost& cost, DType dtype, bool backward, const Device& device) {
   if (cost.kind == Cost::Class::none) return 0;
   const double bytes =
       (cost.bytes_read + cost.bytes_written) / (device.memory_rate * device.memory_efficiency);
   const double peak = size_of(dtype) > 2 ? device.peak_flops_f32 : device.peak_flops;
-  switch (cost.kind) {
-    case Cost::Class::product:
-    case Cost::Class::attention: {
-      const double efficiency = cost.kind == Cost::Class::product ? device.product_efficiency
-                                                                  : device.attention_efficiency;
-      const double flops = cost.flops / (peak * efficiency);
-      return std::max(flops, bytes) + device.product_overhead * std::min(flops, bytes) +
-             device.launch_seconds;
-    }
-    default:
-      return std::max(bytes, cost.flops / device.peak_flops_f32) + device.launch_seconds;
+  double flops = cost.flops / device.peak_flops_f32;
+  if (cost.kind == Cost::Class::product) {
+    flops = cost.flops / (peak * device.product_efficiency);
+  } else if (cost.kind == Cost::Class::attention) {
+    flops = cost.flops / (peak * device.attention_efficiency);
+    if (backward) flops *= device.attention_backward_slowdown;
   }
+  return std::max(flops, bytes) + device.launch_seconds;
 }
 
 }  // namespace ashlar::simulate

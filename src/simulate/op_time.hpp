@@ -11,9 +11,8 @@ namespace ashlar::simulate {
 /// but for what already lies in place. Nothing for views and collectives.
 Cost cost_of_step(const Program& program, const Step& step);
 
-/// Seconds of one run. With a = operations / rate and b = bytes / rate of memory: max(a, b) +
-/// product_overhead min(a, b) for products and attention (Williams et al. 2009 is overhead 0),
-/// max(a, b) for others; and the launch.
-double seconds_of(const Cost& cost, DType dtype, const Device& device);
+/// Seconds of one run: the longer of operations and bytes at the device's rates (Williams et al.
+/// 2009, section 3), and the launch. @param backward of attention: slower per operation
+double seconds_of(const Cost& cost, DType dtype, bool backward, const Device& device);
 
 }  // namespace ashlar::simulate

@@ -79,7 +79,24 @@ class Pricer {
       if (starts) collective(step.node, repeats);
       out_.tasks.push_back({starts ? Task::Kind::start : Task::Kind::wait, 0,
                             call_of_[static_cast<std::size_t>(step.node)], i, i + 1});
+      if (!starts) cast(step, static_cast<double>(repeats));
     }
+  }
+
+  bool gathers_parameters(const Node& node) const {
+    return node.op->name.starts_with("gather") && node.unit >= 0;
+  }
+
+  /// Of what a gather brought, for software that gathers in another type than it computes in.
+  void cast(const Step& step, double repeats) {
+    const Node& node = program_.graph.nodes[static_cast<std::size_t>(step.node)];
+    if (pricing_.cast_bytes == 0 || !gathers_parameters(node)) return;
+    double elements = 0;
+    for (const Operand& whole : step.outputs)
+      elements += static_cast<double>(whole.type.elements());
+    add(moved(pricing_.cast_bytes * elements), repeats, out_.compute.memory);
+    const int i = static_cast<int>(out_.step_picoseconds.size()) - 1;
+    out_.tasks.push_back({Task::Kind::compute, out_.step_picoseconds.back(), -1, i, i + 1});
   }
 
   void kernel(const Step& step, double repeats) {
@@ -88,24 +105,39 @@ class Pricer {
     if (cost.kind == Cost::Class::none) return;
     const bool is_product = cost.kind == Cost::Class::product;
     const bool counts = is_product || cost.kind == Cost::Class::attention;
-    if (!counts) {
+    if (!counts && node.section == Section::body) {
       cost.bytes_read *= pricing_.traffic_scale;
       cost.bytes_written *= pricing_.traffic_scale;
     }
-    const double seconds = seconds_of(
-        cost, step.inputs.empty() ? step.outputs[0].type.dtype : step.inputs[0].type.dtype,
-        cluster_.device);
-    out_.step_picoseconds.back() = picoseconds(seconds);
-    ComputeSeconds& sum = out_.compute;
-    double& part = node.section == Section::update ? sum.update
-                   : is_product                    ? sum.product
-                   : counts                        ? sum.attention
-                                                   : sum.memory;
-    part += repeats * seconds;
+    const DType dtype = (step.inputs.empty() ? step.outputs : step.inputs)[0].type.dtype;
+    const bool backward = node.op->name.ends_with("backward");
+    const double seconds = seconds_of(cost, dtype, backward, cluster_.device);
+    add(seconds, repeats,
+        node.section == Section::update ? out_.compute.update
+        : is_product                    ? out_.compute.product
+        : counts                        ? out_.compute.attention
+                                        : out_.compute.memory);
     if (!counts) return;
-    out_.flops += repeats * cost.flops;
+    const bool head = node.op->name.starts_with("linear_cross_entropy");
+    if (head) add(moved(pricing_.logit_bytes * logits(node)), repeats, out_.compute.memory);
     const bool both = node.op->name == "linear_cross_entropy_with_gradient";
+    out_.flops += repeats * cost.flops;
     if (!node.backward) out_.model_flops += (both ? 1 : 3) * repeats * cost.flops;
+  }
+
+  void add(double seconds, double repeats, double& part) {
+    out_.step_picoseconds.back() += picoseconds(seconds);
+    part += repeats * seconds;
+  }
+
+  double moved(double bytes) const {
+    return bytes / (cluster_.device.memory_rate * cluster_.device.memory_efficiency);
+  }
+
+  /// Tokens x words of linear_cross_entropy(x, weight, targets).
+  double logits(const Node& node) const {
+    return static_cast<double>(program_.graph[node.inputs[2]].type.elements()) *
+           static_cast<double>(program_.graph[node.inputs[1]].type.shape[0]);
   }
 
   void collective(int n, std::int64_t repeats) {
@@ -115,8 +147,8 @@ class Pricer {
     call.bytes = wire_bytes(program_.graph, node, call.kind);
     call.ranks = out_.ranks;
     call.label = std::string(label_of(program_.graph, node));
-    const bool parameters = node.op->name.starts_with("gather") && node.unit >= 0;
-    const double wire = static_cast<double>(call.bytes) * (parameters ? pricing_.gather_scale : 1);
+    const double wire =
+        static_cast<double>(call.bytes) * (gathers_parameters(node) ? pricing_.gather_scale : 1);
     call.picoseconds =
         picoseconds(seconds_of(call.kind, wire, call.ranks, cluster_, pricing_.algorithm));
     out_.sent_bytes += repeats * sent_by_all(call);

@@ -50,10 +50,13 @@ struct Workload {
   double overlap_slowdown = 0;    // the cluster's
 };
 
+/// How the collectives run, and what other software than Ashlar's does with the same step.
 struct Pricing {
   Algorithm algorithm = Algorithm::automatic;
-  double gather_scale = 1;   // wire bytes of gathered parameters by the program's own
+  double gather_scale = 1;   // bytes of gathered parameters on the wire by the program's own
   double traffic_scale = 1;  // bytes that kernels move by those of the program's fused ones
+  double logit_bytes = 0;    // that a head which is not fused moves besides, per token and word
+  double cast_bytes = 0;     // moved per gathered element before it is used
 };
 
 /// @param micro_batches K of the step @throws InvalidArgument for rank counts as seconds_of

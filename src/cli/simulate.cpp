@@ -1,0 +1,179 @@
+// ashlar simulate: seconds, bytes and joules of a training step on a cluster that need not exist.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "ashlar/error.hpp"
+#include "ashlar/nn/language_model.hpp"
+#include "cli/commands.hpp"
+#include "cli/flags/flag_values.hpp"
+#include "cli/flags/step_options.hpp"
+#include "cli/output.hpp"
+#include "cli/simulate_text.hpp"
+#include "cli/sweep.hpp"
+#include "ops/product/machine.hpp"
+#include "simulate/chrome_trace.hpp"
+
+namespace ashlar::cli {
+namespace {
+
+using namespace simulate;
+
+struct Options {
+  StepOptions step;
+  std::string cluster = "dgx-a100", stragglers, collective = "auto", trace, sweep, csv, svg;
+  std::vector<int> trace_ranks{0};
+  int ranks = 8;
+  bool no_collapse = false, json = false;
+};
+
+/// A step compiled and priced for a number of ranks.
+struct Priced {
+  CompiledStep compiled;
+  Workload workload;
+  std::int64_t peak_bytes;
+};
+
+class Simulator {
+ public:
+  explicit Simulator(const Options& options)
+      : options_(options),
+        model_(language_model(options.step.model)),
+        cluster_(simulate::cluster(options.cluster)) {
+    pricing_.algorithm = algorithm_of(options.collective);
+  }
+
+  int run() const {
+    refuse_idle();
+    if (!options_.sweep.empty()) return sweep();
+    const Priced priced = price(options_.ranks);
+    const Stragglers stragglers(options_.stragglers, options_.ranks);
+    const Simulation result = simulate(priced, stragglers);
+    if (!options_.trace.empty()) trace(priced, stragglers);
+    fmt::print("{}", options_.json ? simulation_json(result).dump() + "\n"
+                                   : simulation_text(result, model_.name(), cluster_));
+    return 0;
+  }
+
+ private:
+  /// Flags that another flag leaves nothing to do.
+  void refuse_idle() const {
+    const bool sweeps = !options_.sweep.empty();
+    if (!sweeps && !(options_.csv.empty() && options_.svg.empty()))
+      throw InvalidArgument("--csv and --svg are of a --sweep");
+    if (sweeps && !options_.trace.empty())
+      throw InvalidArgument("--trace shows one run, not a --sweep");
+  }
+
+  Priced price(int ranks) const {
+    const StepOptions& o = options_.step;
+    const ModelTrace how = model_trace(o, o.batch, o.dropout);
+    TrainConfig config = step_config(o);
+    config.threads = std::max(1, config.threads);
+    CompiledStep compiled = compile_step([&](Tracer& t) { return model_.loss(t, how); }, config,
+                                         ranks, host_backend(config.threads));
+    require_frozen(o, compiled.layout.parameters());
+    Workload workload =
+        simulate::price(compiled.programs[0], o.accumulate, ranks, cluster_, pricing_);
+    const std::int64_t peak = compiled.planned().total;
+    return {std::move(compiled), std::move(workload), peak};
+  }
+
+  Simulation simulate(const Priced& priced, const Stragglers& stragglers) const {
+    const StepOptions& o = options_.step;
+    const double tokens = static_cast<double>(o.batch) * static_cast<double>(o.seq) *
+                          static_cast<double>(o.accumulate);
+    return simulate::simulate(priced.workload, stragglers, !options_.no_collapse, tokens,
+                              priced.peak_bytes, cluster_);
+  }
+
+  void trace(const Priced& priced, const Stragglers& stragglers) const {
+    const bool collapse = !options_.no_collapse;
+    std::vector<int> shown;
+    for (const int rank : options_.trace_ranks) {
+      if (rank < 0 || rank >= options_.ranks)
+        throw InvalidArgument(
+            fmt::format("--trace-ranks {}: ranks are 0 to {}", rank, options_.ranks - 1));
+      const int c = collapse ? stragglers.class_of(rank) : rank;
+      if (std::ranges::find(shown, c) == shown.end()) shown.push_back(c);
+    }
+    write_file(options_.trace, [&](std::ostream& out) {
+      write_chrome_trace(out, priced.compiled.programs[0], priced.workload,
+                         stragglers.classes(collapse), shown);
+    });
+  }
+
+  int sweep() const {
+    std::vector<Simulation> points;
+    for (const int ranks : sweep_ranks(options_.sweep, cluster_.devices_per_node)) {
+      const Stragglers stragglers(options_.stragglers, ranks);
+      points.push_back(simulate(price(ranks), stragglers));
+    }
+    const std::string csv = sweep_csv(points);
+    if (!options_.csv.empty()) write_file(options_.csv, [&](std::ostream& out) { out << csv; });
+    if (!options_.svg.empty()) {
+      write_file(options_.svg, [&](std::ostream& out) {
+        out << sweep_svg(points, fmt::format("{} on {}, ZeRO stage {}", model_.name(),
+                                             cluster_.name, options_.step.stage));
+      });
+    }
+    if (options_.json) {
+      nlohmann::ordered_json all = nlohmann::ordered_json::array();
+      for (const Simulation& point : points) all.push_back(simulation_json(point));
+      fmt::print("{}\n", all.dump());
+    } else {
+      fmt::print("{}", csv);
+    }
+    return 0;
+  }
+
+  const Options& options_;
+  LanguageModel model_;
+  Cluster cluster_;
+  Pricing pricing_;
+};
+
+}  // namespace
+
+void add_simulate(CLI::App& app, cli::Command& command) {
+  const auto options = std::make_shared<Options>();
+  CLI::App& sub = *app.add_subcommand(
+      "simulate", "Seconds, bytes and joules of a training step on a cluster that need not exist");
+  const auto flags = std::make_shared<StepFlags>(sub, options->step);
+  sub.add_option("--cluster", options->cluster,
+                 fmt::format("{}, or a JSON file (src/simulate/clusters/cluster.schema.json)",
+                             fmt::join(shipped_clusters(), ", ")))
+      ->capture_default_str();
+  add_integer(sub, "--ranks", options->ranks, "devices that train")->capture_default_str();
+  sub.add_option("--stragglers", options->stragglers,
+                 "COUNTxFACTOR: so many ranks take so much longer; or a file, a factor per line");
+  sub.add_flag("--no-collapse", options->no_collapse, "a clock for each rank: the same numbers");
+  sub.add_option("--collective", options->collective, "auto, ring, tree or hierarchical")
+      ->capture_default_str();
+  sub.add_option("--trace", options->trace, "a file for chrome://tracing or Perfetto");
+  sub.add_option("--trace-ranks", options->trace_ranks, "whose streams it shows")
+      ->delimiter(',')
+      ->capture_default_str();
+  sub.add_option("--sweep", options->sweep, "ranks=FIRST..LAST: doubling, as CSV");
+  sub.add_option("--csv", options->csv, "where the sweep's CSV goes too");
+  sub.add_option("--svg", options->svg, "a scaling plot of the sweep");
+  sub.add_flag("--json", options->json, "print JSON");
+  sub.footer(
+      "Example: ashlar simulate --model megatron-1t --cluster dgx-a100 --ranks 1024 --stage 3 "
+      "--precision bf16 --batch 1 --seq 2048\n"
+      "Tensor, pipeline and expert parallelism are not supported.");
+  sub.callback([options, flags, &command] {
+    command = [options, flags] {
+      flags->fill_in();
+      check(options->step);
+      require_at_least(options->ranks, 1, "--ranks");
+      return Simulator(*options).run();
+    };
+  });
+}
+
+}  // namespace ashlar::cli

@@ -1,0 +1,57 @@
+// A training step on a cluster that need not exist: seconds, energy and where they go.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sharding/compile_step.hpp"
+#include "simulate/engine.hpp"
+
+namespace ashlar::simulate {
+
+/// Which ranks are slower, and by how much.
+class Stragglers {
+ public:
+  /// "COUNTxFACTOR" (the last COUNT ranks take FACTOR times as long) or the path of a file with one
+  /// factor per line, one line per rank; empty: none.
+  /// @throws InvalidArgument for what is neither, a factor outside [0.1, 1000], more or fewer ranks
+  /// than there are.
+  Stragglers(const std::string& text, int ranks);
+
+  /// Equal ranks together, or one class per rank.
+  std::vector<RankClass> classes(bool collapse) const;
+  /// Index into classes(true).
+  int class_of(int rank) const;
+
+ private:
+  std::vector<RankClass> runs_;  // of equal factors, in the order of ranks
+};
+
+struct Simulation {
+  double seconds_per_step = 0;
+  double tokens_per_second_per_rank = 0;
+  double mfu = 0;  // model operations: 3 x forward's products and attention (causal pairs only)
+  double hfu = 0;  // operations executed, recomputation included
+  double exposed_communication_seconds = 0;  // the mean over ranks
+  std::int64_t peak_bytes_per_rank = 0;
+  double energy_joules = 0;  // of the devices, all ranks
+  std::int64_t ranks = 0;
+  std::int64_t events = 0;  // instructions of all ranks
+  std::int64_t classes = 0;
+
+  double communication_seconds = 0;  // with a collective in flight
+  ComputeSeconds compute;            // of a rank that is not slowed down
+  double slowed_seconds = 0;         // what stragglers and overlap add on the critical rank
+  std::array<double, 3> exposed{};   // on the critical rank (the last to end), by CollectiveKind
+  double critical_busy_seconds = 0;
+  double node_link_use = 0;  // share of the step in which ... moves at its effective rate
+  double network_use = 0;
+};
+
+/// @param tokens of one rank in a step
+Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool collapse,
+                    double tokens, std::int64_t peak_bytes, const Cluster& cluster);
+
+}  // namespace ashlar::simulate

@@ -1,0 +1,130 @@
+// ashlar simulate as a user runs it: outputs, exit codes, one line for what cannot be used.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "support/process.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace {
+
+using Json = nlohmann::json;
+
+const std::string kSimulate = std::string(ASHLAR_PROGRAM) + " simulate ";
+const std::string kSmall = kSimulate + "--model tiny --batch 1 --seq 64 ";
+
+Json json_of(const std::string& line) {
+  CAPTURE(line);
+  const Finished finished = run(line + " --json");
+  CAPTURE(finished.err);
+  REQUIRE(finished.code == 0);
+  return Json::parse(finished.out);
+}
+
+void check_refused(const std::string& line, const std::string& named) {
+  CAPTURE(line);
+  const Finished finished = run(line);
+  CAPTURE(finished.err);
+  CHECK(finished.code == 2);
+  CHECK(std::ranges::count(finished.err, '\n') == 1);
+  CHECK(finished.err.starts_with("ashlar: "));
+  CHECK(contains(finished.err, named));
+}
+
+std::string text_of(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace
+
+TEST_CASE("simulate: JSON with the keys that scripts rely on") {
+  const Json json = json_of(kSmall + "--ranks 16 --cluster dgx-h100");
+  for (const char* key :
+       {"seconds_per_step", "tokens_per_second_per_rank", "mfu", "hfu",
+        "exposed_communication_seconds", "peak_bytes_per_rank", "energy_joules", "ranks", "events"})
+    CHECK(json.at(key).is_number());
+  CHECK(json["ranks"] == 16);
+  CHECK(json["tokens_per_second_per_rank"].get<double>() ==
+        doctest::Approx(64 / json["seconds_per_step"].get<double>()));
+  CHECK(json["events"].get<std::int64_t>() % 16 == 0);
+  double parts = json["breakdown_seconds"]["exposed_all_gather"];
+  for (const char* key : {"product", "attention", "memory", "update", "slowed",
+                          "exposed_reduce_scatter", "exposed_all_reduce"})
+    parts += json["breakdown_seconds"][key].get<double>();
+  CHECK(parts == doctest::Approx(json["seconds_per_step"].get<double>()).epsilon(1e-6));
+}
+
+TEST_CASE("simulate: ranks kept apart print the same numbers") {
+  const TemporaryFolder folder;
+  std::string factors;
+  for (int r = 0; r < 16; ++r) factors += r % 3 == 0 ? "1.5\n" : "1\n";
+  for (const std::string& stragglers :
+       {std::string(), std::string("--stragglers 3x1.25 "),
+        "--stragglers " + folder.write("factors", factors).string() + " "}) {
+    Json collapsed = json_of(kSmall + "--ranks 16 " + stragglers);
+    Json apart = json_of(kSmall + "--ranks 16 --no-collapse " + stragglers);
+    CHECK(apart["classes"] == 16);
+    CHECK(collapsed["classes"] == (stragglers.empty() ? 1 : 2));
+    collapsed.erase("classes");
+    apart.erase("classes");
+    CHECK(collapsed == apart);
+  }
+}
+
+TEST_CASE("simulate: stragglers cost what they are slower, on one rank exactly") {
+  const Json even = json_of(kSmall + "--ranks 1"),
+             late = json_of(kSmall + "--ranks 1 --stragglers 1x2");
+  CHECK(late["seconds_per_step"].get<double>() ==
+        doctest::Approx(2 * even["seconds_per_step"].get<double>()).epsilon(1e-6));
+}
+
+TEST_CASE("simulate: a trace for Chrome, a sweep as CSV and SVG") {
+  const TemporaryFolder folder;
+  const std::string trace = folder.path / "trace.json", svg = folder.path / "sweep.svg";
+  const std::string csv = folder.path / "sweep.csv";
+  const Json result =
+      json_of(kSmall + "--ranks 8 --stragglers 2x1.5 --trace-ranks 0,7,6 --trace " + trace);
+  const Json events = Json::parse(text_of(trace))["traceEvents"];
+  double end = 0;
+  std::set<int> processes;
+  for (const Json& event : events) {
+    processes.insert(event["pid"].get<int>());
+    if (event["ph"] == "X")
+      end = std::max(end, event["ts"].get<double>() + event["dur"].get<double>());
+  }
+  CHECK(processes.size() == 2);
+  CHECK(end * 1e-6 == doctest::Approx(result["seconds_per_step"].get<double>()).epsilon(1e-6));
+
+  const Finished swept = run(kSmall + "--sweep ranks=4..100 --csv " + csv + " --svg " + svg);
+  CHECK(swept.code == 2);  // 100 ranks leave a node half full
+  const Finished whole = run(kSmall + "--sweep ranks=4..96 --csv " + csv + " --svg " + svg);
+  REQUIRE(whole.code == 0);
+  CHECK(whole.out == text_of(csv));
+  CHECK(std::ranges::count(whole.out, '\n') == 7);  // header, 4, 8, 16, 32, 64, 96
+  CHECK(text_of(svg).starts_with("<svg"));
+}
+
+TEST_CASE("simulate: what cannot be used is refused in one line") {
+  const TemporaryFolder folder;
+  check_refused(kSimulate + "--model gpt2-xll", "gpt2-xl");
+  check_refused(kSmall + "--cluster dgx-b1", "dgx-");
+  check_refused(kSmall + "--cluster " + folder.write("c.json", "{}").string(), "has no 'name'");
+  check_refused(kSmall + "--ranks 12", "multiple of 8");
+  check_refused(kSmall + "--ranks 0", "--ranks");
+  check_refused(kSmall + "--stage 4", "--stage");
+  check_refused(kSmall + "--collective star", "auto, ring");
+  check_refused(kSmall + "--ranks 8 --stragglers 9x2", "0 to 8 ranks");
+  check_refused(kSmall + "--ranks 8 --stragglers 1x0", "0.1 to 1000");
+  check_refused(kSmall + "--ranks 8 --stragglers " + folder.write("few", "1\n2\n").string(),
+                "2 lines");
+  check_refused(kSmall + "--ranks 1 --stragglers " + folder.write("bad", "fast\n").string(),
+                "line 1");
+  check_refused(kSmall + "--sweep 1-8", "ranks=FIRST..LAST");
+  check_refused(kSmall + "--svg a.svg", "--sweep");
+  check_refused(kSmall + "--ranks 8 --trace /nowhere/t.json", "cannot be written");
+  check_refused(kSmall + "--ranks 8 --trace t.json --trace-ranks 8", "0 to 7");
+}
