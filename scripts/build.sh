@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/build.sh [release|dev|asan|tsan|cuda] [target...]
-# Installs what is missing of scripts/apt-packages.txt, configures, and builds into build/<preset>. Says nothing when there
-# is nothing to do.
+# Installs what is missing of scripts/apt-packages.txt (with targets named: but for what only tests need), configures, and
+# builds into build/<preset>. Says nothing when there is nothing to do.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,10 +15,12 @@ case $preset in
     ;;
 esac
 
+installed=()
 install_packages() {
-  local package missing=() root=()
+  local package purpose missing=() root=()
   command -v dpkg-query >/dev/null || return 0 # not Debian: CMake names what it does not find
-  while read -r package; do
+  while read -r package purpose; do
+    [[ $purpose == "# tests" && ${#targets[@]} -gt 0 ]] && continue
     [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
   done < <(grep -v '^#' scripts/apt-packages.txt)
   [[ ${#missing[@]} -gt 0 ]] || return 0
@@ -40,11 +42,12 @@ install_packages() {
     exit 2
   fi
   rm -f "$log"
+  installed=("${missing[@]}")
 }
 
 configure() {
   local ninja_file=build/$preset/build.ninja
-  [[ -e $ninja_file && $ninja_file -nt CMakePresets.json ]] && return 0
+  [[ -e $ninja_file && $ninja_file -nt CMakePresets.json && ${#installed[@]} -eq 0 ]] && return 0
   if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
   cmake --preset "$preset"
   touch "$ninja_file"
