@@ -11,6 +11,7 @@ configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/ashlarConfig.cmake.in 
                               INSTALL_DESTINATION ${ASHLAR_CMAKE_DIR})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/ashlarConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/ashlarConfig.cmake ${PROJECT_BINARY_DIR}/ashlarConfigVersion.cmake
+              ${PROJECT_SOURCE_DIR}/cmake/ashlarTorch.cmake
         DESTINATION ${ASHLAR_CMAKE_DIR})
 
 set(ASHLAR_PC_LIBS "")
