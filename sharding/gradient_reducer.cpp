@@ -9,6 +9,7 @@
 #include "comm/reduce.hpp"
 #include "sharding/collective_ops.hpp"
 #include "sharding/convert.hpp"
+#include "sharding/settle.hpp"
 
 namespace ashlar {
 namespace {
@@ -37,6 +38,10 @@ GradientReducer::GradientReducer(const FlatLayout& layout, const Registered& reg
   }
   make_buckets();
   restart();
+}
+
+GradientReducer::~GradientReducer() {
+  settle_all(communicator_, in_flight_, [](InFlight& flight) -> Work& { return flight.work; });
 }
 
 void GradientReducer::make_buckets() {

@@ -24,6 +24,9 @@ class GradientReducer {
   GradientReducer(const FlatLayout& layout, const Registered& registered,
                   const ShardedOptions& options, const StateViews& states, MemoryResource& pool,
                   Communicator& communicator);
+  ~GradientReducer();
+  GradientReducer(const GradientReducer&) = delete;
+  GradientReducer& operator=(const GradientReducer&) = delete;
 
   /// Where a parameter's local gradient is added up; the flat is zeroed at its first use in a step.
   TensorView local(int parameter);

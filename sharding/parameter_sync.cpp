@@ -7,6 +7,7 @@
 #include "ashlar/error.hpp"
 #include "base/hash.hpp"
 #include "sharding/collective_ops.hpp"
+#include "sharding/settle.hpp"
 
 namespace ashlar {
 namespace {
@@ -110,6 +111,12 @@ class Spreader {
   Spreader(const Registered& registered, const StateViews& states, MemoryResource& pool,
            Communicator& communicator)
       : registered_(registered), states_(states), pool_(pool), communicator_(communicator) {}
+
+  ~Spreader() {
+    settle_all(communicator_, in_flight_, [](Spreading& bucket) -> Work& { return bucket.work; });
+  }
+  Spreader(const Spreader&) = delete;
+  Spreader& operator=(const Spreader&) = delete;
 
   /// @param transfers that go along
   void start(std::vector<const Flat*> flats, std::vector<Transfer> transfers = {}) {

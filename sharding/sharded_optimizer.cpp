@@ -35,6 +35,12 @@ struct Pool {
   CachingResource cache;
 };
 
+#ifdef NDEBUG
+constexpr bool kDebug = false;
+#else
+constexpr bool kDebug = true;
+#endif
+
 double rate_of(const OptimizerConfig& optimizer) {
   return std::visit([](const auto& rule) { return rule.lr; }, optimizer);
 }
@@ -57,9 +63,11 @@ struct ShardedOptimizer::Implementation {
         reductions(own_reductions ? *own_reductions : ranks),
         buckets(reductions.window(), "buckets"),
         units(*settings.memory, "gathered units"),
+        guard(settings.stage == 3 && (settings.guard || kDebug) ? std::make_unique<ReleasedGuard>()
+                                                                : nullptr),
         reducer(layout, registered, options, states.views(), buckets.cache, reductions),
-        gatherer(layout, states.views(), units.cache, ranks,
-                 settings.overlap ? settings.prefetch : 0),
+        gatherer(layout, states.views(), guard ? static_cast<MemoryResource&>(*guard) : units.cache,
+                 ranks, settings.overlap ? settings.prefetch : 0, guard.get()),
         own_update(layout, registered, options.stage, states.views(), *update, ranks.rank()),
         norms(layout.flats().size(), ranks.size()),
         norm_goes_along(may_send_norm_along()),
@@ -222,6 +230,7 @@ struct ShardedOptimizer::Implementation {
   std::unique_ptr<Communicator> own_reductions;
   Communicator& reductions;
   Pool buckets, units;
+  std::unique_ptr<ReleasedGuard> guard;  // instead of units; null: off
   GradientReducer reducer;
   UnitGatherer gatherer;
   ShardUpdate own_update;
@@ -349,8 +358,10 @@ SentBytes ShardedOptimizer::sent_bytes() const {
   return sent;
 }
 std::int64_t ShardedOptimizer::transient_bytes() const {
-  return implementation_->buckets.cache.statistics().peak_live_bytes +
-         implementation_->units.cache.statistics().peak_live_bytes;
+  const Implementation& self = *implementation_;
+  return self.buckets.cache.statistics().peak_live_bytes +
+         (self.guard ? self.guard->peak_live_bytes()
+                     : self.units.cache.statistics().peak_live_bytes);
 }
 
 }  // namespace ashlar

@@ -5,20 +5,26 @@
 #include <algorithm>
 
 #include "ashlar/error.hpp"
+#include "sharding/settle.hpp"
 #include "sharding/shard_pass.hpp"
 
 namespace ashlar {
 
 UnitGatherer::UnitGatherer(const FlatLayout& layout, const StateViews& states, MemoryResource& pool,
-                           Communicator& communicator, int prefetch)
+                           Communicator& communicator, int prefetch, ReleasedGuard* guard)
     : layout_(layout),
       states_(states),
       pool_(pool),
+      guard_(guard),
       communicator_(communicator),
       prefetch_(prefetch),
       units_(layout.units().size()) {
   for (int f = 0; f < static_cast<int>(layout.flats().size()); ++f)
     unit(layout.flats()[static_cast<std::size_t>(f)].unit).flats.push_back(f);
+}
+
+UnitGatherer::~UnitGatherer() {
+  settle_all(communicator_, units_, [](Unit& unit) -> Work& { return unit.work; });
 }
 
 void UnitGatherer::start(int u) {
@@ -28,6 +34,7 @@ void UnitGatherer::start(int u) {
     const Flat& flat = layout_.flats()[static_cast<std::size_t>(f)];
     const Buffer& buffer = target.memory.emplace_back(pool_, flat.padded * size_of(flat.dtype),
                                                       Category::gathered_parameter);
+    if (guard_ != nullptr) guard_->describe(buffer.data(), layout_, flat);
     transfers.push_back({states_.find(state_name(flat, "parameter"))->second,
                          buffer.view(flat.dtype, {flat.padded})});
   }

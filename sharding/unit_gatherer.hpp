@@ -9,6 +9,7 @@
 #include "ashlar/buffer.hpp"
 #include "ashlar/communicator.hpp"
 #include "sharding/flat_values.hpp"
+#include "sharding/released_guard.hpp"
 
 namespace ashlar {
 
@@ -16,8 +17,12 @@ class UnitGatherer {
  public:
   /// @param states "<flat>/parameter" of every flat: its own [shard]
   /// @param pool of whole units
+  /// @param guard that pool, where it catches who touches what was released; else null
   UnitGatherer(const FlatLayout& layout, const StateViews& states, MemoryResource& pool,
-               Communicator& communicator, int prefetch);
+               Communicator& communicator, int prefetch, ReleasedGuard* guard);
+  ~UnitGatherer();
+  UnitGatherer(const UnitGatherer&) = delete;
+  UnitGatherer& operator=(const UnitGatherer&) = delete;
 
   /// Collective. The unit is whole on return, until as many release()s.
   void acquire(int unit);
@@ -47,6 +52,7 @@ class UnitGatherer {
   const FlatLayout& layout_;
   const StateViews& states_;
   MemoryResource& pool_;
+  ReleasedGuard* guard_;
   Communicator& communicator_;
   int prefetch_;
   std::vector<Unit> units_;

@@ -82,6 +82,9 @@ struct ShardedOptions {
   ParameterSource source = {};       // of those values instead of ParameterOptions::initial
   Communicator* replicas = nullptr;  // ranks that hold equal shards; gradients are summed over both
   int threads = 1;                   // of this rank's updates
+  /// At stage 3: a parameter that is touched after its lease ends the program and is named on
+  /// stderr. Gathered units then have pages of their own. Always on in debug builds.
+  bool guard = false;
   MemoryResource* memory = &host_memory();
 };
 
