@@ -259,6 +259,8 @@ void GradientReducer::land(int f) {
 }
 
 void GradientReducer::finish() {
+  std::optional<WaitsAtOnce> alone;
+  if (in_flight_.empty() && buckets_.size() - launched_ <= 1) alone.emplace(communicator_);
   while (launched_ < buckets_.size()) launch(launched_);
   while (!in_flight_.empty()) retire();
 }

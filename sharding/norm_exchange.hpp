@@ -29,6 +29,7 @@ class NormExchange {
             {all_.data(), DType::f64, {static_cast<std::int64_t>(all_.size())}}};
   }
   void exchange(Communicator& communicator) {
+    const WaitsAtOnce alone(communicator);
     const Transfer norms = transfer();
     communicator.all_gather({&norms, 1}, "squared norms").wait();
   }

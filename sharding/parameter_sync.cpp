@@ -133,6 +133,7 @@ class Spreader {
   void finish() {
     while (!in_flight_.empty()) finish_one();
   }
+  bool idle() const { return in_flight_.empty(); }
 
  private:
   TensorView whole_of(const Flat& flat, Spreading& bucket) {
@@ -182,6 +183,8 @@ void spread_parameters(const FlatLayout& layout, const Registered& registered,
     bucket.push_back(&flat);
     bytes += flat.padded * size_of(flat.dtype);
   }
+  std::optional<WaitsAtOnce> alone;
+  if (spreader.idle()) alone.emplace(communicator);
   spreader.start(std::move(bucket), std::move(along));
   spreader.finish();
 }

@@ -134,6 +134,10 @@ class Communicator {
 
   /// How long a collective waits for the other ranks before it throws (default 60 s).
   virtual void set_timeout(std::chrono::milliseconds timeout) = 0;
+  /// While on, callers wait at once for the collectives that they start: no other thread is woken
+  /// for them, which takes longer than a small one. One that is not waited for begins when this is
+  /// switched off, at the latest. See WaitsAtOnce.
+  virtual void set_waits_at_once(bool on) = 0;
   /// Marks the group as failed: every rank's pending and later collectives throw CommunicationError
   /// with `reason` and this rank's number. Called by a rank that cannot go on. Never blocks.
   virtual void abort(std::string_view reason) noexcept = 0;
@@ -142,6 +146,20 @@ class Communicator {
   Communicator() = default;
   Communicator(const Communicator&) = default;
   Communicator& operator=(const Communicator&) = default;
+};
+
+/// For a part of a caller's code: Communicator::set_waits_at_once.
+class [[nodiscard]] WaitsAtOnce {
+ public:
+  explicit WaitsAtOnce(Communicator& communicator) : communicator_(communicator) {
+    communicator_.set_waits_at_once(true);
+  }
+  ~WaitsAtOnce() { communicator_.set_waits_at_once(false); }
+  WaitsAtOnce(const WaitsAtOnce&) = delete;
+  WaitsAtOnce& operator=(const WaitsAtOnce&) = delete;
+
+ private:
+  Communicator& communicator_;
 };
 
 /// The ranks of this program: MPI's under a launcher (MPI is initialised on first use and finalised

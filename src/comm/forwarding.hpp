@@ -46,6 +46,7 @@ class ForwardingCommunicator : public Communicator {
   SentBytes sent_bytes() const override { return inner_.sent_bytes(); }
   std::vector<std::string> recent() const override { return inner_.recent(); }
   void set_timeout(std::chrono::milliseconds timeout) override { inner_.set_timeout(timeout); }
+  void set_waits_at_once(bool on) override { inner_.set_waits_at_once(on); }
   void abort(std::string_view reason) noexcept override { inner_.abort(reason); }
 
  protected:

@@ -118,6 +118,13 @@ void GroupCommunicator::set_timeout(std::chrono::milliseconds timeout) {
   waiter_.set_timeout(timeout);
 }
 
+void GroupCommunicator::set_waits_at_once(bool on) {
+  waits_at_once_ = on;
+  if (on) return;
+  const std::scoped_lock lock(mutex_);
+  if (!queued_collectives_.empty()) transport_->bell().ring();
+}
+
 void GroupCommunicator::abort(std::string_view reason) noexcept { transport_->fail(reason); }
 
 bool GroupCommunicator::close() noexcept {
@@ -138,13 +145,15 @@ Work GroupCommunicator::start(std::shared_ptr<Operation> operation, Kind kind,
   operation->seal(kind, message ? ++messages_ : ++collectives_, label, peer);
   operation->ready = stream.record();
   operation->service = service_;
+  operation->announced = message || !waits_at_once_;
   operation->record = recorder_.queue(operation->header);
+  const bool announced = operation->announced;
   Work work(operation);
   {
     const std::scoped_lock lock(mutex_);
     (message ? queued_messages_ : queued_collectives_).push_back(std::move(operation));
   }
-  transport_->bell().ring();
+  if (announced) transport_->bell().ring();
   return work;
 }
 

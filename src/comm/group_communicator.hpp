@@ -3,6 +3,7 @@
 // group. How bytes move is its transport's business.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -45,6 +46,7 @@ class GroupCommunicator final : public Communicator {
   SentBytes sent_bytes() const override { return transport_->sent_bytes(); }
   std::vector<std::string> recent() const override;
   void set_timeout(std::chrono::milliseconds timeout) override;
+  void set_waits_at_once(bool on) override;
   void abort(std::string_view reason) noexcept override;
 
   /// Waits, for as long as they live, until all ranks close. @return false when the group has
@@ -83,6 +85,7 @@ class GroupCommunicator final : public Communicator {
   Queue queued_collectives_ = make_queue();
   Queue queued_messages_ = make_queue();
   bool stopping_ = false;
+  std::atomic<bool> waits_at_once_ = false;
 
   // From here on of whoever holds the service.
   std::shared_ptr<Service> service_ = std::make_shared<Service>();

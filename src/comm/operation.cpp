@@ -88,12 +88,14 @@ void Operation::help() {
 }
 
 void Operation::wait() {
+  constexpr std::chrono::microseconds kAnnounced(1'000'000), kUnannounced(100);
   if (!between_two(header.kind)) help();
   const auto finished = [this] { return done(); };
   while (!spin_until(finished)) {
+    if (!announced) help();  // who was at work has not seen it, perhaps
     const std::uint32_t heard = bell.listen();
     if (done()) break;
-    bell.sleep(heard, std::chrono::seconds(1));
+    bell.sleep(heard, announced ? kAnnounced : kUnannounced);
   }
   if (status.load(std::memory_order_acquire) == Status::failed) throw CommunicationError(error);
 }

@@ -100,6 +100,7 @@ struct Operation final : Work::State {
   ReduceOptions options;
   Event ready;
   std::shared_ptr<Service> service;
+  bool announced = true;  // to the communicator's thread; else the caller who waits runs it
 
   std::atomic<Status> status{Status::pending};
   std::string error;
