@@ -169,8 +169,14 @@ Trace random_sizes_trace(unsigned seed, int operations = 20'000);
 /// One stream; each step as the one before.
 Trace steady_step_trace(int steps = 10);
 
+/// What a page of a timeline says beside it, as HTML.
+struct TimelinePage {
+  std::string title = "Memory over operations";
+  std::string above;  // between title and timeline
+};
 /// A self-contained page: live bytes by category over the operations of a trace, names under the
 /// pointer, light and dark. @throws InvalidArgument naming the file.
-void write_timeline(const Trace& trace, const std::filesystem::path& path);
+void write_timeline(const Trace& trace, const std::filesystem::path& path,
+                    const TimelinePage& page = {});
 
 }  // namespace ashlar

@@ -13,5 +13,6 @@ using Command = std::function<int()>;
 void add_plan_memory(CLI::App& app, Command& run);
 void add_replay_allocations(CLI::App& app, Command& run);
 void add_simulate(CLI::App& app, Command& run);
+void add_report(CLI::App& app, Command& run);
 
 }  // namespace ashlar::cli

@@ -15,6 +15,7 @@ int parse_and_run(int argc, char** argv) {
   ashlar::cli::add_plan_memory(app, run);
   ashlar::cli::add_replay_allocations(app, run);
   ashlar::cli::add_simulate(app, run);
+  ashlar::cli::add_report(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {

@@ -10,7 +10,7 @@ namespace ashlar {
 namespace {
 
 constexpr std::string_view kHead = R"html(<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Memory over operations</title>
+<html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 :root { color-scheme: light dark; --page: #fff; --text: #1d2430; --faint: #667; --line: #d5d9e0; }
@@ -20,12 +20,14 @@ constexpr std::string_view kHead = R"html(<!doctype html>
 body { margin: 2rem; background: var(--page); color: var(--text); font: 14px system-ui, sans-serif; }
 h1 { font-size: 1.2rem; margin: 0 0 .3rem; }
 p { color: var(--faint); margin: 0 0 1rem; }
-canvas { width: 100%; height: 60vh; display: block; }
+canvas { touch-action: pan-y; width: 100%; height: 60vh; display: block; }
 #legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .8rem 0; }
 #legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
 #tip { min-height: 12em; white-space: pre; font-family: ui-monospace, monospace; }
-</style></head><body>
-<h1>Memory over operations</h1><p id="summary"></p>
+</style>
+)html";
+
+constexpr std::string_view kPlot = R"html(<p id="summary"></p>
 <canvas id="plot"></canvas><div id="legend"></div><div id="tip"></div>
 <script>
 )html";
@@ -119,9 +121,11 @@ std::string script_text(std::string_view text) {
 
 }  // namespace
 
-void write_timeline(const Trace& trace, const std::filesystem::path& path) {
+void write_timeline(const Trace& trace, const std::filesystem::path& path,
+                    const TimelinePage& page) {
   std::ofstream file(path);
-  file << kHead << "const categories = [";
+  file << kHead << fmt::format("<title>{0}</title></head><body>\n<h1>{0}</h1>", page.title)
+       << page.above << kPlot << "const categories = [";
   for (int i = 0; i < kCategories; ++i)
     file << script_text(name_of(static_cast<Category>(i))) << ',';
   file << "];\nconst names = [";

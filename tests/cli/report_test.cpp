@@ -1,0 +1,176 @@
+// ashlar report as a user runs it, beside what train_gpt counts.
+#include <doctest/doctest.h>
+
+#include <chrono>
+
+#include "cli/desk.hpp"
+
+namespace cli {
+namespace {
+
+const std::string kReport = std::string(ASHLAR_PROGRAM) + " report ";
+
+/// The step's flags on the desk's model.
+std::string step(const Desk& desk) {
+  return "--model " + desk.path("config.json") + " --seq 16 --batch 2 --threads 1 ";
+}
+
+Json report(const std::string& flags) {
+  const Finished done = run(kReport + flags + " --json");
+  REQUIRE_MESSAGE(done.code == 0, done.err);
+  CHECK(done.err == "");
+  return Json::parse(done.out);
+}
+
+void check_equal(const Desk& desk, const std::string& flags) {
+  CAPTURE(flags);
+  const Json planned = report(step(desk) + flags);
+  const Finished trained =
+      run(desk.base() + "--steps 2 " + flags + " --metrics " + desk.path("m.jsonl"));
+  REQUIRE_MESSAGE(trained.code == 0, trained.err);
+  const auto lines = desk.metrics("m.jsonl");
+  REQUIRE(lines.size() == 3);
+  const Json& summary = lines[2]["summary"];
+  for (const char* key : {"parameters", "ranks", "stage", "precision", "model_state_bytes"})
+    CHECK(planned[key] == summary[key]);
+  CHECK(planned["peak_bytes"] == summary["planned_peak_bytes"]);
+  for (const Json& line : {lines[0], lines[1]}) {
+    CHECK(planned["peak_bytes"] == line["peak_bytes"]);
+    CHECK(planned["at_peak"] == line["at_peak"]);
+    CHECK(planned["sent_bytes"] == line["sent_bytes"]);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("report: what train_gpt plans and measures, worlds 1 to 4, every stage, fp32 and bf16") {
+  const Desk desk;
+  for (const int ranks : {1, 2, 3, 4})
+    for (const int stage : {0, 1, 2, 3})
+      for (const char* precision : {"fp32", "bf16"})
+        check_equal(desk,
+                    fmt::format("--ranks {} --stage {} --precision {}", ranks, stage, precision));
+}
+
+TEST_CASE("report: train_gpt's other flags count alike") {
+  const Desk desk;
+  for (const char* flags :
+       {"--ranks 2 --accumulate 3 --order layers", "--ranks 3 --accumulate 2 --stage 2 --clip 1",
+        "--ranks 2 --accumulate 2 --reduce last --reduce-dtype bf16",
+        "--ranks 2 --recompute per-unit --reshard off --prefetch 3",
+        "--ranks 4 --overlap off --bucket 1KiB --dropout 0.1 --freeze wte ln",
+        "--ranks 2 --memory-budget 900KiB", "--ranks 2 --validation 0.2 --recompute none"})
+    check_equal(desk, flags);
+}
+
+TEST_CASE("report: all stages are an array, with --params by formula alone") {
+  const Json all = report("--params 7.5e9 --ranks 64 --all-stages --precision bf16");
+  REQUIRE(all.size() == 4);
+  const std::int64_t p = 7'500'000'000;
+  CHECK(all[0]["model_state_bytes"]["optimizer_state"] == 12 * p);
+  CHECK(all[1]["model_state_bytes"]["optimizer_state"] == 12 * p / 64);
+  CHECK(all[2]["model_state_bytes"]["gradient"] == 2 * p / 64);
+  CHECK(all[3]["model_state_bytes"]["parameter"] == 2 * p / 64);
+  const Json traced = report("--model gpt2 --ranks 64 --all-stages --seq 64 --batch 1");
+  REQUIRE(traced.size() == 4);
+  for (int stage = 0; stage < 4; ++stage) CHECK(traced[stage]["stage"] == stage);
+  CHECK(traced[3]["peak_bytes"]["total"] < traced[0]["peak_bytes"]["total"]);
+  CHECK(report("--model gpt2 --ranks 64 --stage 1 --seq 64 --batch 1") == traced[1]);
+}
+
+TEST_CASE("report: a trillion parameters need no memory here") {
+  const Json json =
+      report("--model megatron-1t --ranks 1024 --precision bf16 --batch 1 --seq 2048");
+  CHECK(json["parameters"] == 1008038758400);
+  const double states = json["model_state_bytes"]["optimizer_state"];
+  CHECK(states == doctest::Approx(12 * 1008038758400 / 1024).epsilon(1e-5));  // padding
+}
+
+TEST_CASE("report: a verdict, its margin and the largest batch; exit 1 when it does not fit") {
+  const Desk desk;
+  const Json plain = report(step(desk) + "--ranks 2");
+  const std::int64_t need = plain["peak_bytes"]["total"];
+  const Json fits =
+      report(step(desk) + fmt::format("--ranks 2 --device-memory {} --reserve 100", need + 107));
+  CHECK(fits["device"]["fits"] == true);
+  CHECK(fits["device"]["margin_bytes"] == 7);
+  CHECK(fits["device"]["largest_batch"] == 2);
+  const Finished done =
+      run(kReport + step(desk) + fmt::format("--ranks 2 --json --device-memory {}", need - 1));
+  CHECK(done.code == 1);
+  CHECK(Json::parse(done.out)["device"]["margin_bytes"] == -1);
+  CHECK(Json::parse(done.out)["device"]["largest_batch"] == 1);
+}
+
+TEST_CASE("report: files: a page, a snapshot, a difference") {
+  const Desk desk;
+  const Finished done = run(kReport + step(desk) + "--ranks 2 --html " + desk.path("r.html") +
+                            " --snapshot " + desk.path("r.pickle"));
+  REQUIRE_MESSAGE(done.code == 0, done.err);
+  CHECK(done.out.find("gather buffers") != std::string::npos);
+  const std::string page = slurp(desk.path("r.html"));
+  CHECK(page.find("id=\"stage\"") != std::string::npos);
+  CHECK(page.find("h.1/parameter") != std::string::npos);
+  CHECK(slurp(desk.path("r.pickle")).find("h.1/parameter") != std::string::npos);
+  spill(desk.path("a.json"), report(step(desk) + "--ranks 2").dump());
+  spill(desk.path("b.json"), report(step(desk) + "--ranks 3").dump());
+  const Finished diff = run(kReport + "--diff " + desk.path("a.json") + " " + desk.path("b.json"));
+  CHECK(diff.code == 0);
+  CHECK(diff.out.find("model_state_bytes/optimizer_state") != std::string::npos);
+  CHECK(diff.out.find("parameters") == std::string::npos);
+}
+
+TEST_CASE("report: shares add up to the bytes at the peak") {
+  const Desk desk;
+  for (const char* by : {"unit", "module", "op"}) {
+    const Json json = report(step(desk) + "--ranks 2 --by " + by);
+    std::int64_t held = 0, named = 0;
+    for (const auto& [name, bytes] : json["at_peak"].items())
+      if (name != "fragmentation" && name != "padding") held += bytes.get<std::int64_t>();
+    for (const auto& [name, bytes] : json["by"].items()) named += bytes.get<std::int64_t>();
+    CHECK(named == held);
+  }
+}
+
+TEST_CASE("report: --measure finds what was predicted") {
+  const Desk desk;
+  const Finished done = run(kReport + step(desk) + "--ranks 2 --accumulate 2 --measure");
+  CHECK(done.code == 0);
+  CHECK(done.out.find("differs") == std::string::npos);
+  CHECK(done.out.find("measured") != std::string::npos);
+}
+
+TEST_CASE("report: bad input is one line and exit 2") {
+  const Desk desk;
+  desk.folder.write("gpt.json", R"({"model_type": "gpt2", "n_layer": 2})");
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"--model gpt2-xxl", "did you mean gpt2-xl"},
+      {"--model megatron-2t", "megatron-1t"},
+      {"--model " + desk.path("gpt.json"), "n_head"},
+      {"--ranks 0", "--ranks"},
+      {"--stage 4", "--stage"},
+      {"--precision fp8", "--precision"},
+      {"--optimizer lion", "--optimizer"},
+      {"--ranks 12 --ranks-per-node 8", "multiple"},
+      {"--params -1", "--params"},
+      {"--params nan", "--params"},
+      {"--params 1e9 --by unit", "--by"},
+      {"--device-memory much", "--device-memory"},
+      {"--backend i8086", "--backend"},
+      {"--by colour", "--by"},
+      {"--compat gpt4", "--compat"},
+      {"--diff a.json b.json", "a.json"},
+      {"--html /no/such/folder/r.html", "/no/such/folder/r.html"},
+      {"--seq 257", "257"}};
+  for (const auto& [flags, says] : cases) {
+    CAPTURE(flags);
+    const Finished done = run(kReport + flags);
+    CHECK(done.code == 2);
+    CHECK(done.out == "");
+    CAPTURE(done.err);
+    CHECK(std::ranges::count(done.err, '\n') == 1);
+    CHECK(done.err.find(says) != std::string::npos);
+  }
+}
+
+}  // namespace cli
