@@ -325,6 +325,34 @@ void check_stream_order(Communicator& communicator) {
   for (int i = 0; i < 4; ++i) CHECK(values.get(i) == size * (size - 1) / 2 + size * i);
 }
 
+/// Unannounced collectives between announced ones; the last is waited for by nobody until it is
+/// done.
+void check_waits_at_once(Communicator& communicator) {
+  std::vector<float> values(100, 0);
+  const TensorView view(values.data(), DType::f32, {100});
+  const auto sum = [&] { return communicator.all_reduce(view, "sum"); };
+  values[7] = 1;
+  float expected = 1;
+  Work last;
+  for (int round = 0; round < 20; ++round) {
+    sum().wait();
+    const WaitsAtOnce alone(communicator);
+    Work first = sum();
+    first.wait();
+    last = sum();
+    if (round < 19) last.wait();
+    for (int i = 0; i < 3; ++i) expected *= static_cast<float>(communicator.size());
+    if (round < 19 && round % 6 == 5) {
+      values[7] = expected = 1;
+      communicator.barrier("again");
+    }
+  }
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!last.done() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  CHECK(last.done());
+  CHECK(values[7] == expected);
+}
+
 void check_agreement(Communicator& communicator) {
   const int size = communicator.size();
   std::vector<std::string> entries = {"gather wte", "", "matmul 4x5"};
@@ -391,6 +419,7 @@ void check_conformance(Communicator& communicator) {
   check_split(communicator);
   check_many_flats(communicator);
   check_stream_order(communicator);
+  check_waits_at_once(communicator);
   check_agreement(communicator);
   check_bad_arguments(communicator);
   check_recorder(communicator);
