@@ -34,6 +34,12 @@ std::int64_t LanguageModel::positions() const {
   return std::visit([](const auto& c) { return c.positions; }, config_);
 }
 
+std::int64_t LanguageModel::block_channels() const {
+  if (const auto* gpt = std::get_if<GptConfig>(&config_)) return 5 * gpt->width + gpt->inner;
+  const auto& c = std::get<LlamaConfig>(config_);
+  return (c.heads + 2 * c.kv_heads) * c.head_size + 2 * c.width + 2 * c.inner;
+}
+
 LanguageModel LanguageModel::with_positions(std::int64_t positions) const {
   LanguageModel other = *this;
   std::visit([&](auto& c) { c.positions = positions; }, other.config_);

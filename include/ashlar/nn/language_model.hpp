@@ -29,6 +29,8 @@ class LanguageModel {
   std::int64_t heads() const;
   std::int64_t width() const;
   std::int64_t positions() const;
+  /// What the linear layers of one block make per token, together.
+  std::int64_t block_channels() const;
   /// The same model for longer or shorter sequences. GPT's has a learned vector per position.
   LanguageModel with_positions(std::int64_t positions) const;
 

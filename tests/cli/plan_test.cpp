@@ -1,0 +1,73 @@
+// ashlar plan as a user runs it.
+#include <doctest/doctest.h>
+
+#include "cli/desk.hpp"
+
+namespace cli {
+namespace {
+
+const std::string kProgram = std::string(ASHLAR_PROGRAM) + " ";
+
+Json json_of(const std::string& line) {
+  const Finished done = run(kProgram + line + " --json");
+  REQUIRE_MESSAGE(done.code == 0, done.err);
+  return Json::parse(done.out);
+}
+
+}  // namespace
+
+TEST_CASE("plan: quickest first, all fit, and their flags give the same bytes in a report") {
+  const Json found =
+      json_of("plan --model gpt3-1.3b --ranks 16 --global-batch 64 --tokens 1e9 --price 2 --top 4");
+  REQUIRE(found["plans"].size() == 4);
+  CHECK(found["candidates"] >= found["may_fit"]);
+  double before = 0;
+  for (const Json& plan : found["plans"]) {
+    CHECK(plan["seconds_per_step"] >= before);
+    before = plan["seconds_per_step"];
+    CHECK(plan["peak_bytes"] <= found["device_bytes"]);
+    CHECK(plan["least_bytes"] <= plan["peak_bytes"]);
+    CHECK(plan["margin_bytes"] ==
+          found["device_bytes"].get<std::int64_t>() - plan["peak_bytes"].get<std::int64_t>());
+    const double hours = plan["days"].get<double>() * 24;
+    CHECK(plan["dollars"] == doctest::Approx(hours * 16 * 2));
+    CHECK(hours * 3600 == doctest::Approx(1e9 / (64 * 2048) * before));
+    const Json report =
+        json_of("report --ranks 16 --threads 1 " + plan["flags"].get<std::string>());
+    CHECK(report["peak_bytes"]["total"] == plan["peak_bytes"]);
+  }
+}
+
+TEST_CASE("plan: the largest model of a family, and one that does not fit") {
+  const Json found = json_of("plan --largest gpt3 --ranks 8 --global-batch 8 --top 1");
+  CHECK(found["model"] == "gpt3-13b");
+  CHECK(found["plans"].size() == 1);
+  const Finished none = run(kProgram + "plan --model megatron-1t --ranks 8 --json");
+  CHECK(none.code == 1);
+  CHECK(Json::parse(none.out)["plans"].empty());
+}
+
+TEST_CASE("plan: bad input is one line and exit 2") {
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"--model gpt9", "gpt2"},
+      {"--cluster dgx-a10", "dgx-a100"},
+      {"--global-batch 9", "multiple"},
+      {"--largest opt", "no model"},
+      {"--seq 5000", "positions"},
+      {"--tensor-parallel 2", "not supported"},
+      {"--pipeline-parallel 2", "not supported"},
+      {"--expert-parallel 8", "not supported"},
+      {"--tokens nan", "--tokens"},
+      {"--mtbf 0.001 --tokens 1e9 --global-batch 8", "--mtbf"},
+      {"--ranks 12", "12"}};
+  for (const auto& [flags, says] : cases) {
+    CAPTURE(flags);
+    const Finished done = run(kProgram + "plan " + flags);
+    CAPTURE(done.err);
+    CHECK(done.code == 2);
+    CHECK(std::ranges::count(done.err, '\n') == 1);
+    CHECK(done.err.find(says) != std::string::npos);
+  }
+}
+
+}  // namespace cli

@@ -1,0 +1,124 @@
+// The planner's formulas against the Programs that they stand for.
+#include "report/planner.hpp"
+
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <random>
+
+#include "ops/product/machine.hpp"
+#include "sharding/compile_step.hpp"
+
+namespace ashlar {
+namespace {
+
+using planner::Candidate;
+using planner::Problem;
+
+LanguageModel random_model(std::mt19937& random) {
+  const auto layers = static_cast<std::int64_t>(1 + random() % 4);
+  const auto heads = static_cast<std::int64_t>(1 + random() % 3);
+  const std::int64_t width = heads * 16;
+  const bool tied = random() % 2 == 0;
+  if (random() % 2 == 0)
+    return GptConfig{"random", layers, heads, width, 64, 211, 4 * width, tied, 1e-5};
+  return LlamaConfig{.name = "random",
+                     .layers = layers,
+                     .heads = heads,
+                     .kv_heads = 1,
+                     .head_size = 16,
+                     .width = width,
+                     .inner = 3 * width,
+                     .positions = 64,
+                     .vocabulary = 211,
+                     .tied = tied};
+}
+
+TrainConfig config_of(const Problem& problem, const Candidate& c) {
+  TrainConfig config;
+  config.zero.stage = c.stage;
+  config.zero.reshard_after_forward = c.reshard;
+  const DType dtype = problem.bf16 ? DType::bf16 : DType::f32;
+  config.precision = {dtype, dtype};
+  config.micro_batches = c.accumulate;
+  config.order = c.order;
+  config.reduce = c.reduce_each ? ReduceWhen::each : ReduceWhen::last;
+  config.recompute = c.recompute;
+  config.samples = c.batch;
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("planner: the closed form is a lower bound on the Program") {
+  std::mt19937 random(7);
+  int checked = 0;
+  for (int i = 0; i < 60; ++i) {
+    const LanguageModel model = random_model(random);
+    Problem problem;
+    problem.model = planner::shape_of(model);
+    problem.ranks = static_cast<int>(1 + random() % 40);
+    problem.sequence = static_cast<std::int64_t>(1 + random() % 64);
+    problem.global_batch = problem.ranks * static_cast<std::int64_t>(1 + random() % 6);
+    problem.bf16 = random() % 2 == 0;
+    const auto all = planner::candidates(problem);
+    for (int n = 0; n < 6; ++n, ++checked) {
+      const Candidate c = all[random() % all.size()];
+      const CompiledStep step = compile_step(
+          [&](Tracer& t) {
+            return model.loss(
+                t, {c.batch, problem.sequence, problem.bf16 ? DType::bf16 : DType::f32, 0, {}});
+          },
+          config_of(problem, c), problem.ranks, host_backend(1));
+      CAPTURE(c.stage);
+      CAPTURE(c.batch);
+      CAPTURE(c.accumulate);
+      CAPTURE(static_cast<int>(c.order));
+      CAPTURE(static_cast<int>(c.recompute));
+      CAPTURE(c.reshard);
+      CAPTURE(problem.ranks);
+      CAPTURE(problem.sequence);
+      CHECK(planner::least_bytes(problem, c) <= step.planned().total);
+    }
+  }
+  CHECK(checked == 360);
+}
+
+TEST_CASE("planner: candidates are what a step takes, each once, and multiply to the batch") {
+  Problem problem;
+  problem.model = planner::shape_of(language_model("tiny"));
+  problem.ranks = 4;
+  problem.global_batch = 48;
+  const auto all = planner::candidates(problem);
+  for (const Candidate& c : all) {
+    CHECK(c.batch * c.accumulate * problem.ranks == problem.global_batch);
+    CHECK(!(c.order == MicroBatchOrder::layers && c.reduce_each));
+  }
+  CHECK(all.size() == 5 * (4 * 3 * 3 + 4 * 3 * 2) + 4 * 5);
+}
+
+TEST_CASE("planner: more ranks, less state; recomputation, less memory and more time") {
+  Problem problem;
+  problem.model = planner::shape_of(language_model("gpt3-6.7b"));
+  problem.ranks = 64;
+  problem.sequence = 2048;
+  problem.global_batch = 512;
+  const simulate::Cluster cluster = simulate::cluster("dgx-a100");
+  const planner::StepTime seconds(problem, cluster);
+  Candidate c{.stage = 3, .batch = 4, .accumulate = 2};
+  Candidate remade = c;
+  remade.recompute = Recompute::per_unit;
+  CHECK(planner::least_bytes(problem, remade) < planner::least_bytes(problem, c));
+  CHECK(seconds(remade) > seconds(c));
+  Problem more = problem;
+  more.ranks = 128;
+  CHECK(planner::least_bytes(more, c) < planner::least_bytes(problem, c));
+}
+
+TEST_CASE("planner: goodput by Young's formula") {
+  CHECK(planner::goodput(3600, 0) == 1);
+  CHECK(planner::goodput(20'000, 100) == doctest::Approx(0.9));  // every 2000 s
+  CHECK(planner::goodput(10, 1000) == 0);
+}
+
+}  // namespace ashlar
