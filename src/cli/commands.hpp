@@ -16,5 +16,7 @@ void add_plan(CLI::App& app, Command& run);
 void add_report(CLI::App& app, Command& run);
 void add_simulate(CLI::App& app, Command& run);
 void add_report(CLI::App& app, Command& run);
+void add_calibrate(CLI::App& app, Command& run);
+void add_predict(CLI::App& app, Command& run);
 
 }  // namespace ashlar::cli

@@ -18,6 +18,8 @@ int parse_and_run(int argc, char** argv) {
   ashlar::cli::add_report(app, run);
   ashlar::cli::add_simulate(app, run);
   ashlar::cli::add_report(app, run);
+  ashlar::cli::add_calibrate(app, run);
+  ashlar::cli::add_predict(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {

@@ -151,8 +151,8 @@ Cluster parse_cluster(std::string_view json, const std::string& source) {
 
 std::span<const std::string_view> shipped_clusters() { return shipped_names(); }
 
-Cluster cluster(const std::string& name) {
-  if (const auto json = shipped_json(name); !json.empty()) return parse_cluster(json, name);
+std::string cluster_json(const std::string& name) {
+  if (const auto json = shipped_json(name); !json.empty()) return std::string(json);
   std::ifstream in(name);
   if (!in) {
     const std::vector<std::string> names(shipped_names().begin(), shipped_names().end());
@@ -162,7 +162,9 @@ Cluster cluster(const std::string& name) {
   }
   std::ostringstream text;
   text << in.rdbuf();
-  return parse_cluster(text.str(), name);
+  return text.str();
 }
+
+Cluster cluster(const std::string& name) { return parse_cluster(cluster_json(name), name); }
 
 }  // namespace ashlar::simulate

@@ -53,6 +53,8 @@ std::span<const std::string_view> shipped_clusters();
 /// (with the nearest one: a wrong unit is a wrong key) or beyond what hardware can be; or the
 /// nearest shipped names.
 Cluster cluster(const std::string& name_or_path);
+/// Its text.
+std::string cluster_json(const std::string& name_or_path);
 
 /// @param source for messages
 Cluster parse_cluster(std::string_view json, const std::string& source);

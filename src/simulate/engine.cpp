@@ -36,7 +36,7 @@ class Engine {
   }
 
  private:
-  static constexpr std::int64_t kUnit = 1024;  // of slowdown_
+  static constexpr std::int64_t kUnit = 65536;  // of slowdown_
 
   void section(int first, int last) {
     for (int t = first; t < last; ++t) {

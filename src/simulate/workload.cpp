@@ -79,8 +79,15 @@ class Pricer {
       if (starts) collective(step.node, repeats);
       out_.tasks.push_back({starts ? Task::Kind::start : Task::Kind::wait, 0,
                             call_of_[static_cast<std::size_t>(step.node)], i, i + 1});
+      if (starts && !pricing_.overlap_reductions && reduces(step.node))
+        out_.tasks.push_back({Task::Kind::wait, 0, out_.tasks.back().collective, i, i + 1});
       if (!starts) cast(step, static_cast<double>(repeats));
     }
+  }
+
+  bool reduces(int node) const {
+    const int call = call_of_[static_cast<std::size_t>(node)];
+    return out_.collectives[static_cast<std::size_t>(call)].kind == CollectiveKind::reduce_scatter;
   }
 
   bool gathers_parameters(const Node& node) const {

@@ -57,6 +57,7 @@ struct Pricing {
   double traffic_scale = 1;  // bytes that kernels move by those of the program's fused ones
   double logit_bytes = 0;    // that a head which is not fused moves besides, per token and word
   double cast_bytes = 0;     // moved per gathered element before it is used
+  bool overlap_reductions = true;  // off: kernels wait while gradients travel
 };
 
 /// @param micro_batches K of the step @throws InvalidArgument for rank counts as seconds_of
