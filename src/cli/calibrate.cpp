@@ -111,19 +111,22 @@ class Calibrator {
     }
   }
 
+  /// To what the fit can tell: the file does not change with the last bits of a logarithm.
+  static double rounded(double x) { return std::round(x * 1e4) / 1e4; }
+
   static Json errors_json(const std::vector<double>& absolute) {
     const Errors errors = errors_of(absolute);
     return {{"rows", absolute.size()},
-            {"mean_error", errors.mean},
-            {"median_error", errors.median},
-            {"maximum_error", errors.maximum}};
+            {"mean_error", rounded(errors.mean)},
+            {"median_error", rounded(errors.median)},
+            {"maximum_error", rounded(errors.maximum)}};
   }
 
   Json summary() const {
     Json json{{"constants", Json::object()}};
     const Calibration& fitted = trials_.front().calibration;
     const auto constant = [&](const std::string& name, double prior, double now) {
-      json["constants"][name] = {{"prior", prior}, {"fitted", now}};
+      json["constants"][name] = {{"prior", prior}, {"fitted", rounded(now)}};
     };
     constant("software.traffic_scale", priors_.software.traffic_scale,
              fitted.software.traffic_scale);
@@ -148,7 +151,7 @@ class Calibrator {
     const std::string rows = fmt::format("{}", fmt::join(options_.rows, ", "));
     Json json{{"rows", options_.rows}};
     json["software"] = {
-        {"traffic_scale", fitted.software.traffic_scale},
+        {"traffic_scale", rounded(fitted.software.traffic_scale)},
         {"logit_bytes", fitted.software.logit_bytes},
         {"cast_bytes_per_parameter", fitted.software.cast_bytes},
         {"overlap_reductions", fitted.software.overlap_reductions},
@@ -178,7 +181,7 @@ class Calibrator {
   static void replace(Json& cluster, const char* section, const char* key, double value,
                       const std::string& rows) {
     const double prior = cluster[section].value(key, 0.0);
-    cluster[section][key] = value;
+    cluster[section][key] = rounded(value);
     const std::string name = std::string(section) + "." + key;
     const Json& sources = cluster["sources"];
     const std::string source = sources.contains(name)      ? sources[name].get<std::string>()

@@ -9,6 +9,7 @@
 
 #include "ashlar/error.hpp"
 #include "ashlar/nn/language_model.hpp"
+#include "cli/checks.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags/flag_values.hpp"
 #include "cli/flags/step_options.hpp"
@@ -28,6 +29,8 @@ struct Options {
   std::string cluster = "dgx-a100", stragglers, collective = "auto", trace, sweep, csv, svg;
   std::vector<int> trace_ranks{0};
   int ranks = 8;
+  double jitter = 0;
+  std::uint64_t seed = 0;
   bool no_collapse = false, json = false;
 };
 
@@ -65,6 +68,7 @@ class Simulator {
     const bool sweeps = !options_.sweep.empty();
     if (!sweeps && !(options_.csv.empty() && options_.svg.empty()))
       throw InvalidArgument("--csv and --svg are of a --sweep");
+    if (options_.jitter == 0 && options_.seed != 0) throw InvalidArgument("--seed is of --jitter");
     if (sweeps && !options_.trace.empty())
       throw InvalidArgument("--trace shows one run, not a --sweep");
   }
@@ -87,12 +91,13 @@ class Simulator {
     const StepOptions& o = options_.step;
     const double tokens = static_cast<double>(o.batch) * static_cast<double>(o.seq) *
                           static_cast<double>(o.accumulate);
-    return simulate::simulate(priced.workload, stragglers, !options_.no_collapse, tokens,
-                              priced.peak_bytes, cluster_);
+    return simulate::simulate(priced.workload, stragglers, !options_.no_collapse,
+                              {options_.jitter, options_.seed}, tokens, priced.peak_bytes,
+                              cluster_);
   }
 
   void trace(const Priced& priced, const Stragglers& stragglers) const {
-    const bool collapse = !options_.no_collapse;
+    const bool collapse = !options_.no_collapse && options_.jitter == 0;
     std::vector<int> shown;
     for (const int rank : options_.trace_ranks) {
       if (rank < 0 || rank >= options_.ranks)
@@ -103,7 +108,7 @@ class Simulator {
     }
     write_file(options_.trace, [&](std::ostream& out) {
       write_chrome_trace(out, priced.compiled.programs[0], priced.workload,
-                         stragglers.classes(collapse), shown);
+                         stragglers.classes(collapse), shown, {options_.jitter, options_.seed});
     });
   }
 
@@ -151,6 +156,14 @@ void add_simulate(CLI::App& app, cli::Command& command) {
   add_integer(sub, "--ranks", options->ranks, "devices that train")->capture_default_str();
   sub.add_option("--stragglers", options->stragglers,
                  "COUNTxFACTOR: so many ranks take so much longer; or a file, a factor per line");
+  sub.add_option("--jitter", options->jitter,
+                 "standard deviation of kernels' times by their own; each rank then has a clock")
+      ->check([](const std::string& text) {
+        return is_at_least(text, 0.0) && !is_at_least(text, 1.0)
+                   ? ""
+                   : fmt::format("'{}' is not from 0 to 1", text);
+      });
+  add_integer(sub, "--seed", options->seed, "of the jitter")->capture_default_str();
   sub.add_flag("--no-collapse", options->no_collapse, "a clock for each rank: the same numbers");
   sub.add_option("--collective", options->collective, "auto, ring, tree or hierarchical")
       ->capture_default_str();

@@ -57,7 +57,7 @@ std::string simulation_text(const Simulation& r, const std::string& model,
     fmt::format_to(std::back_inserter(text), format, std::forward<T>(arguments)...);
     text += '\n';
   };
-  line("{} on {} ranks of {}, {} class(es) of equal ranks", printable(model), r.ranks,
+  line("{} on {} ranks of {}, {} class(es) of equal ranks: a clock each", printable(model), r.ranks,
        printable(cluster.name), r.classes);
   line("  {:.6g} s per step, {:.6g} tokens/s per rank, {:.1f} % MFU, {:.1f} % HFU ({})",
        r.seconds_per_step, r.tokens_per_second_per_rank, 100 * r.mfu, 100 * r.hfu, kConvention);

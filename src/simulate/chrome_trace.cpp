@@ -17,7 +17,7 @@ class Writer {
          std::span<const int> shown)
       : out_(out), program_(program), workload_(workload), shown_(shown) {}
 
-  void write(std::span<const RankClass> classes) {
+  void write(std::span<const RankClass> classes, const Jitter& jitter) {
     out_ << "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
     for (const int c : shown_) {
       const RankClass& ranks = classes[static_cast<std::size_t>(c)];
@@ -25,7 +25,8 @@ class Writer {
       describe(c, 0, "thread_name", "compute");
       describe(c, 1, "thread_name", "communication");
     }
-    run(workload_, classes, [this](const Span& span) { add(span); });
+    run(
+        workload_, classes, [this](const Span& span) { add(span); }, jitter);
     out_ << "\n]}\n";
   }
 
@@ -100,8 +101,9 @@ class Writer {
 }  // namespace
 
 void write_chrome_trace(std::ostream& out, const Program& program, const Workload& workload,
-                        std::span<const RankClass> classes, std::span<const int> shown) {
-  Writer(out, program, workload, shown).write(classes);
+                        std::span<const RankClass> classes, std::span<const int> shown,
+                        const Jitter& jitter) {
+  Writer(out, program, workload, shown).write(classes, jitter);
 }
 
 }  // namespace ashlar::simulate

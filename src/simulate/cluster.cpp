@@ -53,6 +53,7 @@ std::vector<Field> fields_of(Cluster& c, double& devices) {
       {"network", "efficiency", &c.network.efficiency, 1, 0.01, 1, true},
       {"network", "latency_us", &c.network.latency_seconds, kMicro, 0, 1e5, true},
       {"network", "oversubscription", &c.oversubscription, 1, 1, 1000, false},
+      {"network", "slowest_node", &c.slowest_node, 1, 0.001, 1, false},
       {"overlap", "slowdown", &c.overlap_slowdown, 1, 0, 10, false}};
 }
 

@@ -34,6 +34,7 @@ struct Links {
   double effective_rate() const { return rate * efficiency; }
 };
 
+/// Every collective is as fast as its slowest link.
 struct Cluster {
   std::string name;
   std::string gpu;  // what files of measurements call the device; may be empty
@@ -42,7 +43,10 @@ struct Cluster {
   Links node;
   Links network;
   double oversubscription = 1;  // of the network: its rate is divided by it
+  double slowest_node = 1;      // rate of a degraded node's network by the others'
   double overlap_slowdown = 0;  // kernels take 1 + this times as long beside a collective
+  /// Bytes per second that a node sends to others in a collective.
+  double network_rate() const { return network.effective_rate() * slowest_node / oversubscription; }
 };
 
 /// Names of the clusters that come with the program: "cpu", "dgx-a100", ...

@@ -86,13 +86,9 @@ double seconds_of(CollectiveKind kind, double bytes, int ranks, const Cluster& c
   }
   if (ranks <= 1) return 0;
   const double local = std::min(ranks, size);
-  const Exchange exchange{bytes,
-                          static_cast<double>(ranks),
-                          ranks / local,
-                          local,
-                          cluster.node,
-                          cluster.network,
-                          cluster.network.effective_rate() / cluster.oversubscription};
+  const Exchange exchange{
+      bytes,           static_cast<double>(ranks), ranks / local, local, cluster.node,
+      cluster.network, cluster.network_rate()};
   const double once = exchange.by(algorithm);
   return kind == CollectiveKind::all_reduce ? 2 * once : once;
 }

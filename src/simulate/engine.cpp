@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/math/philox.hpp"
+
 namespace ashlar::simulate {
 namespace {
 
@@ -14,14 +16,16 @@ struct Interval {
 
 class Engine {
  public:
-  Engine(const Workload& workload, std::span<const RankClass> classes, const Watcher& watcher)
+  Engine(const Workload& workload, std::span<const RankClass> classes, const Watcher& watcher,
+         const Jitter& jitter)
       : workload_(workload),
         classes_(classes),
         watcher_(watcher),
+        jitter_(jitter),
         times_(classes.size()),
         next_(classes.size(), 0),
         end_of_(workload.collectives.size(), 0),
-        slowdown_(std::llround(workload.overlap_slowdown * kUnit)) {}
+        stretch_(1 + workload.overlap_slowdown) {}
 
   StepTimes run() {
     section(0, workload_.body_first);
@@ -36,8 +40,6 @@ class Engine {
   }
 
  private:
-  static constexpr std::int64_t kUnit = 65536;  // of slowdown_
-
   void section(int first, int last) {
     for (int t = first; t < last; ++t) {
       const Task& task = workload_.tasks[static_cast<std::size_t>(t)];
@@ -60,15 +62,23 @@ class Engine {
     for (std::size_t c = 0; c < times_.size(); ++c) {
       ClassTimes& times = times_[c];
       const Picoseconds begin = times.end;
-      times.end = advance(c, begin, static_cast<Picoseconds>(work * classes_[c].slowdown + 0.5));
+      const double slowed = work * classes_[c].slowdown * noise(c);
+      times.end = advance(c, begin, static_cast<Picoseconds>(slowed + 0.5));
       times.busy += times.end - begin;
       watch(task, static_cast<int>(c), begin, times.end);
     }
+    ++computed_;
+  }
+
+  double noise(std::size_t c) const {
+    if (jitter_.sigma == 0) return 1;
+    const RandomWords words = philox(jitter_.seed, c, computed_);
+    return std::max(0.1, 1 + jitter_.sigma * normal_pair(words[0], words[1])[0]);
   }
 
   /// When `work` that begins at `now` is done: slower while a collective is in flight.
   Picoseconds advance(std::size_t c, Picoseconds now, Picoseconds work) {
-    if (slowdown_ == 0) return now + work;
+    if (stretch_ == 1) return now + work;
     std::size_t& next = next_[c];
     while (next < busy_.size()) {
       const Interval& beside = busy_[next];
@@ -80,8 +90,8 @@ class Engine {
       if (work <= alone) break;
       work -= alone;
       now += alone;
-      const Picoseconds done = (beside.end - now) * kUnit / (kUnit + slowdown_);
-      if (work <= done) return now + work + work * slowdown_ / kUnit;
+      const auto done = static_cast<Picoseconds>(static_cast<double>(beside.end - now) / stretch_);
+      if (work <= done) return now + std::llround(static_cast<double>(work) * stretch_);
       work -= done;
       now = beside.end;
     }
@@ -95,17 +105,19 @@ class Engine {
     stream_ = begin + workload_.collectives[call].picoseconds;
     end_of_[call] = stream_;
     in_flight_ += stream_ - begin;
-    if (slowdown_ != 0 && stream_ > begin) busy_.push_back({begin, stream_});
+    if (stretch_ != 1 && stream_ > begin) busy_.push_back({begin, stream_});
     watch(task, -1, begin, stream_);
   }
 
   void wait(const Task& task) {
-    const Picoseconds done = end_of_[static_cast<std::size_t>(task.collective)];
+    const auto call = static_cast<std::size_t>(task.collective);
+    const Picoseconds done = end_of_[call];
+    const auto kind = static_cast<std::size_t>(workload_.collectives[call].kind);
     for (std::size_t c = 0; c < times_.size(); ++c) {
       ClassTimes& times = times_[c];
       if (times.end >= done) continue;
       watch(task, static_cast<int>(c), times.end, done);
-      times.exposed += done - times.end;
+      times.waits[kind] += done - times.end;
       times.end = done;
     }
   }
@@ -117,20 +129,22 @@ class Engine {
   const Workload& workload_;
   std::span<const RankClass> classes_;
   const Watcher& watcher_;
+  const Jitter& jitter_;
   std::vector<ClassTimes> times_;
   std::vector<std::size_t> next_;    // by class: the first of busy_ that may lie ahead
   std::vector<Interval> busy_;       // collectives in flight, one after the other
   std::vector<Picoseconds> end_of_;  // by collective
-  std::int64_t slowdown_;            // by overlap, in units of 1 / kUnit
+  double stretch_;                   // of kernels beside a collective
+  std::uint64_t computed_ = 0;       // compute tasks so far
   Picoseconds stream_ = 0;           // when the communication stream is free
   Picoseconds in_flight_ = 0;
 };
 
 }  // namespace
 
-StepTimes run(const Workload& workload, std::span<const RankClass> classes,
-              const Watcher& watcher) {
-  return Engine(workload, classes, watcher).run();
+StepTimes run(const Workload& workload, std::span<const RankClass> classes, const Watcher& watcher,
+              const Jitter& jitter) {
+  return Engine(workload, classes, watcher, jitter).run();
 }
 
 }  // namespace ashlar::simulate

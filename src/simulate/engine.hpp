@@ -4,6 +4,7 @@
 // not.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -20,9 +21,10 @@ struct RankClass {
 };
 
 struct ClassTimes {
-  std::int64_t end = 0;      // when the last instruction is done, in picoseconds
-  std::int64_t busy = 0;     // kernels
-  std::int64_t exposed = 0;  // waiting for collectives with nothing else to do
+  std::int64_t end = 0;                 // when the last instruction is done, in picoseconds
+  std::int64_t busy = 0;                // kernels
+  std::array<std::int64_t, 3> waits{};  // for collectives, by CollectiveKind
+  std::int64_t exposed() const { return waits[0] + waits[1] + waits[2]; }
   bool operator==(const ClassTimes&) const = default;
 };
 
@@ -40,9 +42,17 @@ struct Span {
 };
 using Watcher = std::function<void(const Span&)>;
 
+/// Noise on kernels: each task of class c takes 1 + sigma z times as long (0.1 at least), z
+/// standard normal by Philox from (seed, c, count of tasks). 0: none. Only classes of one rank make
+/// sense.
+struct Jitter {
+  double sigma = 0;
+  std::uint64_t seed = 0;
+};
+
 /// Collectives run one after the other on a stream of their own and begin when every rank has
 /// arrived. O(tasks x classes), no allocation per task.
 StepTimes run(const Workload& workload, std::span<const RankClass> classes,
-              const Watcher& watcher = {});
+              const Watcher& watcher = {}, const Jitter& jitter = {});
 
 }  // namespace ashlar::simulate

@@ -25,9 +25,10 @@ std::int64_t microjoules(const StepTimes& times, std::span<const RankClass> clas
 }  // namespace
 
 Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool collapse,
-                    double tokens, std::int64_t peak_bytes, const Cluster& cluster) {
-  const std::vector<RankClass> classes = stragglers.classes(collapse);
-  const StepTimes times = run(workload, classes);
+                    const Jitter& jitter, double tokens, std::int64_t peak_bytes,
+                    const Cluster& cluster) {
+  const std::vector<RankClass> classes = stragglers.classes(collapse && jitter.sigma == 0);
+  const StepTimes times = run(workload, classes, {}, jitter);
   Simulation result;
   result.seconds_per_step = seconds(times.end);
   result.tokens_per_second_per_rank = tokens / result.seconds_per_step;
@@ -43,7 +44,7 @@ Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool
   std::int64_t exposed = 0;
   std::size_t last = 0;
   for (std::size_t c = 0; c < classes.size(); ++c) {
-    exposed += classes[c].ranks * (times.classes[c].exposed / 1000);
+    exposed += classes[c].ranks * (times.classes[c].exposed() / 1000);
     if (times.classes[c].busy > times.classes[last].busy) last = c;
   }
   result.exposed_communication_seconds =
@@ -54,13 +55,8 @@ Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool
   const ComputeSeconds& c = workload.compute;
   result.slowed_seconds =
       result.critical_busy_seconds - (c.product + c.attention + c.memory + c.update);
-  std::array<std::int64_t, 3> waits{};
-  run(workload, std::span(classes).subspan(last, 1), [&](const Span& span) {
-    if (span.task->kind != Task::Kind::wait) return;
-    const auto call = static_cast<std::size_t>(span.task->collective);
-    waits[static_cast<std::size_t>(workload.collectives[call].kind)] += span.end - span.begin;
-  });
-  for (std::size_t k = 0; k < waits.size(); ++k) result.exposed[k] = seconds(waits[k]);
+  for (std::size_t k = 0; k < result.exposed.size(); ++k)
+    result.exposed[k] = seconds(times.classes[last].waits[k]);
 
   const double sent =
       static_cast<double>(workload.sent_bytes) / static_cast<double>(workload.ranks);
@@ -68,8 +64,7 @@ Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool
   if (local > 1)
     result.node_link_use = sent / cluster.node.effective_rate() / result.seconds_per_step;
   if (workload.ranks > cluster.devices_per_node) {
-    result.network_use = sent / (cluster.network.effective_rate() / cluster.oversubscription) /
-                         result.seconds_per_step;
+    result.network_use = sent / cluster.network_rate() / result.seconds_per_step;
   }
   return result;
 }

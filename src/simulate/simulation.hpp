@@ -50,8 +50,10 @@ struct Simulation {
   double network_use = 0;
 };
 
-/// @param tokens of one rank in a step
+/// @param collapse equal ranks into classes, unless there is jitter @param tokens of one rank in a
+/// step
 Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool collapse,
-                    double tokens, std::int64_t peak_bytes, const Cluster& cluster);
+                    const Jitter& jitter, double tokens, std::int64_t peak_bytes,
+                    const Cluster& cluster);
 
 }  // namespace ashlar::simulate

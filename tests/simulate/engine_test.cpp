@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 
 namespace ashlar::simulate {
@@ -58,7 +59,7 @@ TEST_CASE("engine: what is hidden and what is exposed") {
                                     {Kind::compute, 1}},
                                    {5});
   const RankClass one[] = {{4, 1}};
-  CHECK(run(hidden, one).classes[0] == ClassTimes{18, 18, 0});
+  CHECK(run(hidden, one).classes[0] == ClassTimes{18, 18, {}});
   const Workload exposed = workload({{Kind::compute, 10},
                                      {Kind::start, 0, 0},
                                      {Kind::compute, 2},
@@ -66,7 +67,7 @@ TEST_CASE("engine: what is hidden and what is exposed") {
                                      {Kind::compute, 1}},
                                     {5});
   const StepTimes times = run(exposed, one);
-  CHECK(times.classes[0] == ClassTimes{16, 13, 3});
+  CHECK(times.classes[0] == ClassTimes{16, 13, {3, 0, 0}});
   CHECK(times.in_flight == 5);
 }
 
@@ -79,8 +80,8 @@ TEST_CASE("engine: collectives run one after the other and wait for the slowest 
                               {5, 7});
   const RankClass ranks[] = {{3, 1}, {1, 2}};
   const StepTimes times = run(w, ranks);
-  CHECK(times.classes[0] == ClassTimes{32, 10, 22});
-  CHECK(times.classes[1] == ClassTimes{32, 20, 12});
+  CHECK(times.classes[0] == ClassTimes{32, 10, {22, 0, 0}});
+  CHECK(times.classes[1] == ClassTimes{32, 20, {12, 0, 0}});
   CHECK(times.end == 32);
 }
 
@@ -99,7 +100,7 @@ TEST_CASE("engine: kernels beside a collective take longer, for as long as it fl
   const RankClass one[] = {{1, 1}};
   CHECK(run(w, one).end == 1100);
   w.collectives[0].picoseconds = 3000;
-  CHECK(run(w, one).classes[0] == ClassTimes{3000, 1500, 1500});
+  CHECK(run(w, one).classes[0] == ClassTimes{3000, 1500, {1500, 0, 0}});
 }
 
 TEST_CASE("engine: ranks kept apart have the clocks of their class, bit for bit") {
@@ -141,7 +142,7 @@ TEST_CASE("engine: time is what a rank computes and waits, and a slower rank nev
     const RankClass late[] = {{7, 1}, {1, 1.3}};
     const StepTimes fast = run(w, even), slow = run(w, late);
     CHECK(slow.end >= fast.end);
-    for (const ClassTimes& times : slow.classes) CHECK(times.end == times.busy + times.exposed);
+    for (const ClassTimes& times : slow.classes) CHECK(times.end == times.busy + times.exposed());
   }
 }
 
@@ -157,6 +158,31 @@ TEST_CASE("engine: a watcher sees every instant of a rank once, in order") {
   });
   CHECK(clock[0] == times.classes[0].end);
   CHECK(clock[1] == times.classes[1].end);
+}
+
+TEST_CASE("engine: jitter has its mean and width, and depends on the seed alone") {
+  std::vector<Task> tasks(10000, {Kind::compute, 1000000});
+  const Workload w = workload(std::move(tasks), {});
+  const RankClass ranks[] = {{1, 1}, {1, 1}};
+  const Jitter jitter{0.1, 7};
+  std::vector<double> tasks_of_0;
+  const StepTimes times = run(
+      w, ranks,
+      [&](const Span& span) {
+        if (span.rank_class == 0)
+          tasks_of_0.push_back(static_cast<double>(span.end - span.begin) / 1e6);
+      },
+      jitter);
+  double sum = 0, squares = 0;
+  for (const double x : tasks_of_0) {
+    sum += x;
+    squares += (x - 1) * (x - 1);
+  }
+  CHECK(sum / 1e4 == doctest::Approx(1).epsilon(0.005));
+  CHECK(std::sqrt(squares / 1e4) == doctest::Approx(0.1).epsilon(0.05));
+  CHECK(times.classes[0].end != times.classes[1].end);
+  CHECK(run(w, ranks, {}, jitter).classes == times.classes);
+  CHECK(run(w, ranks, {}, {0.1, 8}).classes != times.classes);
 }
 
 }  // namespace ashlar::simulate
