@@ -38,7 +38,7 @@ check_blocks(docs/autodiff.md tests/autodiff/docs_test.cpp)
 check_blocks(docs/adding-an-op.md tests/autodiff/docs_test.cpp src/ops/softmax.cpp tests/ops/softmax_test.cpp)
 check_blocks(docs/libtorch.md tests/torch/sharded_test.cpp tests/torch/memory_test.cpp)
 check_blocks(docs/wrap.md examples/wrap_raw.cpp examples/wrap_eigen.cpp)
-check_blocks(docs/simulate.md tests/simulate/engine_test.cpp)
+check_blocks(docs/simulate.md tests/simulate/engine_test.cpp tests/simulate/dry_run_test.cpp)
 
 # The README's diff is the difference of the two programs, but for the update that goes as a whole.
 execute_process(COMMAND diff examples/wrap_raw_before.cpp examples/wrap_raw.cpp WORKING_DIRECTORY ${SOURCE}

@@ -10,6 +10,7 @@
 #include "ashlar/communicator.hpp"        // IWYU pragma: export
 #include "ashlar/data.hpp"                // IWYU pragma: export
 #include "ashlar/device.hpp"              // IWYU pragma: export
+#include "ashlar/dry_run.hpp"             // IWYU pragma: export
 #include "ashlar/error.hpp"               // IWYU pragma: export
 #include "ashlar/memory_plan.hpp"         // IWYU pragma: export
 #include "ashlar/memory_resource.hpp"     // IWYU pragma: export

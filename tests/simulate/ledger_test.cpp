@@ -1,66 +1,18 @@
 // The collectives that the simulator reads from a Program are those that a run calls: operation,
 // bytes and group, in order.
+#include "simulate/ledger.hpp"
+
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
 #include <atomic>
 
-#include "comm/forwarding.hpp"
 #include "ops/product/machine.hpp"
 #include "sharding/compile_step.hpp"
-#include "simulate/workload.hpp"
 #include "train/tiny_gpt.hpp"
 
 namespace ashlar::simulate {
 namespace {
-
-/// Writes down what it passes on.
-class Ledger final : public detail::ForwardingCommunicator {
- public:
-  using ForwardingCommunicator::ForwardingCommunicator;
-
-  Work all_gather(std::span<const Transfer> flats, std::string_view label,
-                  StreamRef stream) override {
-    std::int64_t bytes = 0;
-    for (const Transfer& flat : flats) bytes += flat.recv.bytes();
-    note("all_gather", bytes);
-    return ForwardingCommunicator::all_gather(flats, label, stream);
-  }
-  Work reduce_scatter(std::span<const Transfer> flats, const ReduceOptions& options,
-                      std::string_view label, StreamRef stream) override {
-    std::int64_t bytes = 0;
-    for (const Transfer& flat : flats) bytes += flat.send.bytes();
-    note("reduce_scatter", bytes);
-    return ForwardingCommunicator::reduce_scatter(flats, options, label, stream);
-  }
-  Work all_reduce(TensorView values, std::string_view label, StreamRef stream) override {
-    note("all_reduce", values.bytes());
-    return ForwardingCommunicator::all_reduce(values, label, stream);
-  }
-
-  std::vector<std::string> lines;
-
- private:
-  void note(const char* operation, std::int64_t bytes) {
-    lines.push_back(fmt::format("{} {} {}", operation, bytes, size()));
-  }
-};
-
-std::vector<std::string> lines_of(const Workload& work) {
-  std::vector<std::string> lines;
-  const auto section = [&](int first, int last) {
-    for (int t = first; t < last; ++t) {
-      const Task& task = work.tasks[static_cast<std::size_t>(t)];
-      if (task.kind != Task::Kind::start) continue;
-      const CollectiveCall& call = work.collectives[static_cast<std::size_t>(task.collective)];
-      lines.push_back(fmt::format("{} {} {}", name_of(call.kind), call.bytes, call.ranks));
-    }
-  };
-  section(0, work.body_first);
-  for (std::int64_t k = 0; k < work.repeats; ++k) section(work.body_first, work.body_last);
-  section(work.body_last, static_cast<int>(work.tasks.size()));
-  return lines;
-}
 
 std::int64_t sum(const SentBytes& sent) {
   std::int64_t bytes = 0;
