@@ -91,9 +91,8 @@ class Simulator {
     const StepOptions& o = options_.step;
     const double tokens = static_cast<double>(o.batch) * static_cast<double>(o.seq) *
                           static_cast<double>(o.accumulate);
-    return simulate::simulate(priced.workload, stragglers, !options_.no_collapse,
-                              {options_.jitter, options_.seed}, tokens, priced.peak_bytes,
-                              cluster_);
+    return simulate::simulate(priced.workload, stragglers, !options_.no_collapse, tokens,
+                              priced.peak_bytes, cluster_, {options_.jitter, options_.seed});
   }
 
   void trace(const Priced& priced, const Stragglers& stragglers) const {

@@ -25,8 +25,8 @@ std::int64_t microjoules(const StepTimes& times, std::span<const RankClass> clas
 }  // namespace
 
 Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool collapse,
-                    const Jitter& jitter, double tokens, std::int64_t peak_bytes,
-                    const Cluster& cluster) {
+                    double tokens, std::int64_t peak_bytes, const Cluster& cluster,
+                    const Jitter& jitter) {
   const std::vector<RankClass> classes = stragglers.classes(collapse && jitter.sigma == 0);
   const StepTimes times = run(workload, classes, {}, jitter);
   Simulation result;

@@ -53,7 +53,7 @@ struct Simulation {
 /// @param collapse equal ranks into classes, unless there is jitter @param tokens of one rank in a
 /// step
 Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool collapse,
-                    const Jitter& jitter, double tokens, std::int64_t peak_bytes,
-                    const Cluster& cluster);
+                    double tokens, std::int64_t peak_bytes, const Cluster& cluster,
+                    const Jitter& jitter = {});
 
 }  // namespace ashlar::simulate
