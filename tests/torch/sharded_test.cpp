@@ -164,3 +164,36 @@ TEST_CASE("torch: no_sync accumulates, ZeroAdamW takes parameters alone") {
     CHECK(torch::allclose(a->embedding->weight, b->embedding->weight, 1e-5, 1e-6));
   });
 }
+
+TEST_CASE("torch: weight decay on some parameters, as with parameter groups") {
+  torch::set_num_threads(1);
+  const auto is_matrix = [](const std::string& /*name*/, const torch::Tensor& parameter) {
+    return parameter.dim() > 1;
+  };
+  Network plain = make();
+  std::vector<torch::Tensor> matrices, others;
+  for (const auto& p : plain->parameters()) (p.dim() > 1 ? matrices : others).push_back(p);
+  const auto group = [](const std::vector<torch::Tensor>& parameters, double decay) {
+    return torch::optim::OptimizerParamGroup(
+        parameters, std::make_unique<torch::optim::AdamWOptions>(
+                        torch::optim::AdamWOptions(1e-2).weight_decay(decay)));
+  };
+  torch::optim::AdamW optimizer({group(matrices, 0.5), group(others, 0)});
+  for (int step = 0; step < 5; ++step) {
+    optimizer.zero_grad();
+    loss_of(plain, step, 0, kBatch).backward();
+    optimizer.step();
+  }
+  ashlar::launch_threads(2, [&](Communicator& world) {
+    Network network = make();
+    auto sharded = ashlar::torch::shard(
+        network, world, ashlar::AdamW{.lr = 1e-2, .weight_decay = 0.5}, {.stage = 2}, is_matrix);
+    for (int step = 0; step < 5; ++step) {
+      loss_of(network, step, 4 * world.rank(), 4 * world.rank() + 4).backward();
+      sharded.step();
+    }
+    const auto expected = plain->parameters(), got = network->parameters();
+    for (std::size_t i = 0; i < got.size(); ++i)
+      CHECK(torch::allclose(got[i], expected[i], 1e-4, 1e-5));
+  });
+}

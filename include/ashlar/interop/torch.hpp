@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -71,15 +72,21 @@ struct Named {
   std::string name;
   std::string unit;  // empty: grouped with its neighbours
   at::Tensor tensor;
+  bool decay = true;  // weight decay applies
 };
 
+/// Whether weight decay applies to a parameter; unset: to all.
+using DecayRule = std::function<bool(const std::string& name, const at::Tensor& parameter)>;
+
 /// Each once, however many modules share it.
-inline std::vector<Named> parameters_of(const ::torch::nn::Module& module) {
+inline std::vector<Named> parameters_of(const ::torch::nn::Module& module,
+                                        const DecayRule& decay = {}) {
   std::vector<Named> all;
   for (const auto& item : module.named_parameters()) {
     const auto same = [&](const Named& other) { return other.tensor.is_same(item.value()); };
     if (std::none_of(all.begin(), all.end(), same))
-      all.push_back({item.key(), unit_of(item.key()), item.value()});
+      all.push_back({item.key(), unit_of(item.key()), item.value(),
+                     !decay || decay(item.key(), item.value())});
   }
   return all;
 }
@@ -178,8 +185,8 @@ class Sharded {
  public:
   /// Takes over rank 0's parameters. Collective. @throws InvalidArgument as ShardedOptimizer does.
   Sharded(const ::torch::nn::Module& module, Communicator& world, const OptimizerConfig& optimizer,
-          ShardedOptions options = {})
-      : Sharded(parameters_of(module), world, optimizer, std::move(options)) {}
+          ShardedOptions options = {}, const DecayRule& decay = {})
+      : Sharded(parameters_of(module, decay), world, optimizer, std::move(options)) {}
 
   Sharded(std::vector<Named> parameters, Communicator& world, const OptimizerConfig& optimizer,
           ShardedOptions options)
@@ -233,7 +240,8 @@ class Sharded {
     ParameterList list;
     for (const Named& parameter : parameters_) {
       const ParameterOptions how{.unit = parameter.unit,
-                                 .trainable = parameter.tensor.requires_grad()};
+                                 .trainable = parameter.tensor.requires_grad(),
+                                 .decay = parameter.decay};
       if (stage_ == 3)
         list.allocate(parameter.name, shape_of(parameter.tensor), dtype_of(parameter.tensor), how);
       else
@@ -274,10 +282,11 @@ class Sharded {
 };
 
 /// @param model a module holder or a shared pointer to a module, which outlives the result
+/// @param decay which parameters weight decay applies to; unset: all
 template <typename Model>
 Sharded shard(const Model& model, Communicator& world, const OptimizerConfig& optimizer,
-              const ShardedOptions& options = {}) {
-  return Sharded(*model, world, optimizer, options);
+              const ShardedOptions& options = {}, const DecayRule& decay = {}) {
+  return Sharded(*model, world, optimizer, options, decay);
 }
 
 /// AdamW with its states sharded, for parameters alone: as torch::optim::AdamW, but that step()
@@ -291,7 +300,7 @@ class ZeroAdamW : public Sharded {
   static std::vector<Named> number(const std::vector<at::Tensor>& parameters) {
     std::vector<Named> named;
     for (const at::Tensor& tensor : parameters)
-      named.push_back({std::to_string(named.size()), "", tensor});
+      named.push_back({std::to_string(named.size()), "", tensor, true});
     return named;
   }
 };
