@@ -236,6 +236,9 @@ class Sharded {
     Named parameter;
   };
 
+  /// A shared or an intrusive pointer, as libtorch's version has it.
+  using Node = decltype(::torch::autograd::impl::grad_accumulator(std::declval<at::Tensor>()));
+
   ParameterList list() const {
     ParameterList list;
     for (const Named& parameter : parameters_) {
@@ -278,7 +281,7 @@ class Sharded {
   int stage_;
   std::unique_ptr<ShardedOptimizer> optimizer_;
   std::unique_ptr<Residency> residency_;
-  std::vector<std::pair<std::shared_ptr<::torch::autograd::Node>, Hook*>> hooks_;
+  std::vector<std::pair<Node, Hook*>> hooks_;
 };
 
 /// @param model a module holder or a shared pointer to a module, which outlives the result
