@@ -106,6 +106,7 @@ def main():
               "environment": {k: v for k, v in os.environ.items() if k.startswith(("OPENBLAS_", "OMP_", "MALLOC_"))}}
     for precision in args.precisions:
         result[precision] = measure(args, precision)
+        print(precision, json.dumps(result[precision]), file=sys.stderr)
     json.dump(result, sys.stdout, indent=2)
     print()
 
