@@ -137,7 +137,7 @@ class Communicator {
   /// While on, callers wait at once for the collectives that they start: no other thread is woken
   /// for them, which takes longer than a small one. One that is not waited for begins when this is
   /// switched off, at the latest. See WaitsAtOnce.
-  virtual void set_waits_at_once(bool on) = 0;
+  virtual void set_waits_at_once(bool /*on*/) {}
   /// Marks the group as failed: every rank's pending and later collectives throw CommunicationError
   /// with `reason` and this rank's number. Called by a rank that cannot go on. Never blocks.
   virtual void abort(std::string_view reason) noexcept = 0;
