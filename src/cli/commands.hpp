@@ -12,6 +12,7 @@ using Command = std::function<int()>;
 
 void add_plan_memory(CLI::App& app, Command& run);
 void add_replay_allocations(CLI::App& app, Command& run);
+void add_completion(CLI::App& app, Command& run);
 void add_plan(CLI::App& app, Command& run);
 void add_report(CLI::App& app, Command& run);
 void add_simulate(CLI::App& app, Command& run);

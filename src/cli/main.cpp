@@ -14,6 +14,7 @@ int parse_and_run(int argc, char** argv) {
   ashlar::cli::Command run;
   ashlar::cli::add_plan_memory(app, run);
   ashlar::cli::add_replay_allocations(app, run);
+  ashlar::cli::add_completion(app, run);
   ashlar::cli::add_plan(app, run);
   ashlar::cli::add_report(app, run);
   ashlar::cli::add_simulate(app, run);

@@ -122,6 +122,7 @@ void add_plan_memory(CLI::App& app, Command& command) {
   sub.add_option("--output", options->output, "the CSV again, with a column 'offset'");
   sub.add_option("--svg", options->svg, "a drawing of the plan");
   sub.add_flag("--json", options->json, "print JSON");
+  sub.footer("Example: ashlar plan-memory buffers.csv --capacity 1048576 --output placed.csv");
   sub.callback([options, &command] { command = [options] { return run(*options); }; });
 }
 

@@ -98,6 +98,7 @@ void add_replay_allocations(CLI::App& app, Command& command) {
                "never order a stream after another to reuse its memory");
   sub.add_option("--timeline", options->timeline, "an HTML page of the trace");
   sub.add_flag("--json", options->json, "print JSON");
+  sub.footer("Example: ashlar replay-allocations --synthetic fsdp --capacity 80GiB --json");
   sub.callback([options, &command] { command = [options] { return run(*options); }; });
 }
 

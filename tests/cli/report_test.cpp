@@ -140,6 +140,30 @@ TEST_CASE("report: --measure finds what was predicted") {
   CHECK(done.out.find("measured") != std::string::npos);
 }
 
+TEST_CASE("report: other tools' numbers, and why ours differ") {
+  const Json json = report("--compat deepspeed --params 2.851e9 --largest-layer 32e6 --ranks 8");
+  CHECK(json["rows"].size() == 8);
+  CHECK(json["rows"][1]["gpu_gib"] == doctest::Approx(11.28).epsilon(1e-3));
+  CHECK(!json["why"].get<std::string>().empty());
+  for (const char* tool : {"zero-paper", "accelerate", "megatron", "eleuther"})
+    CHECK(report(std::string("--model gpt2 --seq 64 --compat ") + tool)["rows"].size() >= 3);
+}
+
+TEST_CASE("completion: a script that bash takes, with commands, flags and models") {
+  const TemporaryFolder folder;
+  const Finished done = run(std::string(ASHLAR_PROGRAM) + " completion");
+  CHECK(done.code == 0);
+  const std::string script =
+      done.out +
+      "\nCOMP_CWORD=2; COMP_WORDS=(ashlar report --all); _ashlar; echo \"${COMPREPLY[@]}\""
+      "\nCOMP_CWORD=1; COMP_WORDS=(ashlar rep); _ashlar; echo \"${COMPREPLY[@]}\""
+      "\nCOMP_CWORD=3; COMP_WORDS=(ashlar report --model megatron-1t); _ashlar; echo "
+      "\"${COMPREPLY[@]}\"\n";
+  const Finished bash = run("bash " + folder.write("complete.sh", script).string());
+  CHECK(bash.err == "");
+  CHECK(bash.out == "--all-stages\nreplay-allocations report\nmegatron-1t\n");
+}
+
 TEST_CASE("report: bad input is one line and exit 2") {
   const Desk desk;
   desk.folder.write("gpt.json", R"({"model_type": "gpt2", "n_layer": 2})");
