@@ -20,7 +20,8 @@ bool legal(const Candidate& c) {
 /// Channels per token that a block keeps from forward to backward, at least.
 std::int64_t kept_channels(const ModelShape& model, Recompute how) {
   switch (how) {
-    case Recompute::none:
+    case Recompute::none:  // attention's output, and what both norms make
+      return model.block_channels + 3 * model.width;
     case Recompute::cheap:
       return model.block_channels + model.width;
     case Recompute::selective:

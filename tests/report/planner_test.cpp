@@ -16,7 +16,7 @@ using planner::Candidate;
 using planner::Problem;
 
 LanguageModel random_model(std::mt19937& random) {
-  const auto layers = static_cast<std::int64_t>(1 + random() % 4);
+  const auto layers = static_cast<std::int64_t>(1 + random() % 12);
   const auto heads = static_cast<std::int64_t>(1 + random() % 3);
   const std::int64_t width = heads * 16;
   const bool tied = random() % 2 == 0;
@@ -82,6 +82,28 @@ TEST_CASE("planner: the closed form is a lower bound on the Program") {
     }
   }
   CHECK(checked == 360);
+}
+
+TEST_CASE("planner: the bound is near where activations are most of it") {
+  const LanguageModel model = language_model("gpt3-1.3b");
+  Problem problem;
+  problem.model = planner::shape_of(model);
+  problem.ranks = 64;
+  problem.sequence = 2048;
+  for (const Recompute recompute :
+       {Recompute::none, Recompute::cheap, Recompute::selective, Recompute::per_unit}) {
+    const Candidate c{.stage = 3, .batch = 16, .recompute = recompute};
+    const CompiledStep step = compile_step(
+        [&](Tracer& t) {
+          return model.loss(t, {c.batch, 2048, DType::bf16, 0, {}});
+        },
+        config_of(problem, c), problem.ranks, host_backend(1));
+    const double share = static_cast<double>(planner::least_bytes(problem, c)) /
+                         static_cast<double>(step.planned().total);
+    CAPTURE(static_cast<int>(recompute));
+    CHECK(share <= 1);
+    CHECK(share >= (recompute == Recompute::per_unit ? 0.3 : 0.6));
+  }
 }
 
 TEST_CASE("planner: candidates are what a step takes, each once, and multiply to the batch") {
