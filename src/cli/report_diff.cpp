@@ -25,12 +25,18 @@ Json read(const std::string& path) {
   return json;
 }
 
+constexpr int kDeepest = 8;
+
 /// Numbers and words by their path: "peak_bytes/total"; the list of tensors apart.
-void flatten(const Json& json, const std::string& path, std::map<std::string, Json>& flat) {
+void flatten(const Json& json, const std::string& path, std::map<std::string, Json>& flat,
+             int depth = 0) {
+  if (depth > kDeepest)
+    throw InvalidArgument(
+        "--diff: no report is nested so deeply; write it by `ashlar report --json`");
   for (const auto& [key, value] : json.items()) {
     const std::string name = path.empty() ? key : path + "/" + key;
     if (value.is_object())
-      flatten(value, name, flat);
+      flatten(value, name, flat, depth + 1);
     else if (!value.is_array())
       flat[name] = value;
   }

@@ -120,6 +120,30 @@ TEST_CASE("report: files: a page, a snapshot, a difference") {
   CHECK(diff.out.find("parameters") == std::string::npos);
 }
 
+TEST_CASE("report: --diff takes reports alone, whatever is done to them") {
+  const Desk desk;
+  const std::string good = report(step(desk)).dump();
+  spill(desk.path("good.json"), good);
+  std::mt19937 random(3);
+  std::string deep;
+  for (int i = 0; i < 5000; ++i) deep += "{\"a\":";
+  std::vector<std::string> texts{"",      "[]",  "{",
+                                 "\"a\"", "nan", deep + "1" + std::string(5000, '}')};
+  for (int i = 0; i < 30; ++i) {
+    std::string text = good;
+    for (int n = 0; n < 3; ++n) text[random() % text.size()] = static_cast<char>(random() % 256);
+    texts.push_back(text);
+  }
+  for (const std::string& text : texts) {
+    spill(desk.path("other.json"), text);
+    const Finished done =
+        run(kReport + "--diff " + desk.path("good.json") + " " + desk.path("other.json"));
+    CAPTURE(text.substr(0, 100));
+    CHECK((done.code == 0 || done.code == 2));
+    if (done.code == 2) CHECK(std::ranges::count(done.err, '\n') == 1);
+  }
+}
+
 TEST_CASE("report: shares add up to the bytes at the peak") {
   const Desk desk;
   for (const char* by : {"unit", "module", "op"}) {
