@@ -70,7 +70,7 @@ std::string simulation_text(const Simulation& r, const std::string& model,
   line("critical path, on the rank that has most to do:");
   const auto part = [&](const char* name, double seconds) {
     if (seconds > 0.0005 * r.seconds_per_step)
-      line("  {:24} {:>12.6f} s {:>5.1f} % {}", name, seconds, 100 * seconds / r.seconds_per_step,
+      line("  {:27} {:>12.6f} s {:>5.1f} % {}", name, seconds, 100 * seconds / r.seconds_per_step,
            bar(seconds / r.seconds_per_step));
   };
   part("products", r.compute.product);
