@@ -15,7 +15,7 @@ struct DryRunTimes {
   double seconds = 0;            // of the step
   double exposed_seconds = 0;    // in which kernels wait for collectives
   double in_flight_seconds = 0;  // in which a collective moves
-  std::int64_t sent_bytes = 0;   // by all ranks together
+  double sent_bytes = 0;         // by all ranks together
 };
 
 /// Records what a model around ShardedOptimizer calls, in order, and prices it (docs/simulate.md).

@@ -1,8 +1,11 @@
 #include "simulate/engine.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
+#include "ashlar/error.hpp"
 #include "base/math/philox.hpp"
 
 namespace ashlar::simulate {
@@ -28,6 +31,7 @@ class Engine {
         stretch_(1 + workload.overlap_slowdown) {}
 
   StepTimes run() {
+    require_bounded();
     section(0, workload_.body_first);
     for (std::int64_t i = 0; i < workload_.repeats; ++i)
       section(workload_.body_first, workload_.body_last);
@@ -40,6 +44,35 @@ class Engine {
   }
 
  private:
+  void require_bounded() const {
+    const auto repeats = [&](std::size_t t) {
+      const bool body = t >= static_cast<std::size_t>(workload_.body_first) &&
+                        t < static_cast<std::size_t>(workload_.body_last);
+      return body ? static_cast<double>(workload_.repeats) : 1.0;
+    };
+    double slowest = 1, picoseconds = 0, moves = 0;
+    for (const RankClass& ranks : classes_) slowest = std::max(slowest, ranks.slowdown);
+    for (std::size_t t = 0; t < workload_.tasks.size(); ++t) {
+      const Task& task = workload_.tasks[t];
+      double longest = static_cast<double>(task.picoseconds) * slowest * stretch_;
+      if (task.kind == Task::Kind::start) {
+        const auto call = static_cast<std::size_t>(task.collective);
+        longest = static_cast<double>(workload_.collectives[call].picoseconds);
+      }
+      picoseconds += repeats(t) * longest;
+      moves += repeats(t) * static_cast<double>(classes_.size());
+    }
+    if (picoseconds > 1e18) {
+      throw InvalidArgument(fmt::format("a step of up to {:.3g} days: at most 11 can be simulated",
+                                        picoseconds / 1e12 / 86400));
+    }
+    if (moves > 2e10) {
+      throw InvalidArgument(fmt::format(
+          "{:.3g} moves of clocks: take fewer micro-batches (--accumulate), or collapse ranks",
+          moves));
+    }
+  }
+
   void section(int first, int last) {
     for (int t = first; t < last; ++t) {
       const Task& task = workload_.tasks[static_cast<std::size_t>(t)];

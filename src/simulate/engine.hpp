@@ -52,6 +52,8 @@ struct Jitter {
 
 /// Collectives run one after the other on a stream of their own and begin when every rank has
 /// arrived. O(tasks x classes), no allocation per task.
+/// @throws InvalidArgument for a step of more than a million seconds, whose picoseconds would not
+/// fit, or one that takes more than 2e10 moves of a clock.
 StepTimes run(const Workload& workload, std::span<const RankClass> classes,
               const Watcher& watcher = {}, const Jitter& jitter = {});
 

@@ -102,8 +102,8 @@ Workload RecordingCommunicator::workload(const Cluster& cluster, Algorithm algor
   for (CollectiveCall& call : work.collectives) {
     call.picoseconds = std::llround(
         1e12 * seconds_of(call.kind, static_cast<double>(call.bytes), ranks_, cluster, algorithm));
-    work.sent_bytes +=
-        call.bytes * (ranks_ - 1) * (call.kind == CollectiveKind::all_reduce ? 2 : 1);
+    work.sent_bytes += static_cast<double>(call.bytes) * (ranks_ - 1) *
+                       (call.kind == CollectiveKind::all_reduce ? 2 : 1);
   }
   return work;
 }

@@ -8,18 +8,32 @@ namespace {
 
 double seconds(std::int64_t picoseconds) { return static_cast<double>(picoseconds) * 1e-12; }
 
-/// Whole microjoules per rank, so that the sum is the same however ranks are grouped.
-std::int64_t microjoules(const StepTimes& times, std::span<const RankClass> classes,
-                         const Device& device) {
-  const std::int64_t busy_watts = std::llround(device.busy_watts);
-  const std::int64_t idle_watts = std::llround(device.idle_watts);
-  std::int64_t sum = 0;
-  for (std::size_t c = 0; c < classes.size(); ++c) {
-    const std::int64_t busy = times.classes[c].busy;
-    const std::int64_t picojoules = busy * busy_watts + (times.end - busy) * idle_watts;
-    sum += classes[c].ranks * (picojoules / 1000000);
+/// A sum of whole parts, the same in any order; no number of ranks overflows it.
+template <std::int64_t kParts>
+class Sum {
+ public:
+  void add(std::int64_t times, std::int64_t parts) {
+    whole_ += times * (parts / kParts);
+    rest_ += times * (parts % kParts);
   }
-  return sum;
+  double value() const {
+    return static_cast<double>(whole_) + static_cast<double>(rest_) / static_cast<double>(kParts);
+  }
+
+ private:
+  std::int64_t whole_ = 0, rest_ = 0;
+};
+
+/// Whole microjoules per rank.
+double joules(const StepTimes& times, std::span<const RankClass> classes, const Device& device) {
+  Sum<1'000'000> sum;
+  for (std::size_t c = 0; c < classes.size(); ++c) {
+    const double busy = seconds(times.classes[c].busy);
+    const double idle = seconds(times.end - times.classes[c].busy);
+    sum.add(classes[c].ranks,
+            std::llround(1e6 * (busy * device.busy_watts + idle * device.idle_watts)));
+  }
+  return sum.value();
 }
 
 }  // namespace
@@ -36,19 +50,18 @@ Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool
   result.mfu = workload.model_flops / most;
   result.hfu = workload.flops / most;
   result.peak_bytes_per_rank = peak_bytes;
-  result.energy_joules = static_cast<double>(microjoules(times, classes, cluster.device)) * 1e-6;
+  result.energy_joules = joules(times, classes, cluster.device);
   result.ranks = workload.ranks;
   result.events = workload.ranks * workload.instructions;
   result.classes = std::ssize(classes);
 
-  std::int64_t exposed = 0;
+  Sum<1'000'000'000'000> exposed;
   std::size_t last = 0;
   for (std::size_t c = 0; c < classes.size(); ++c) {
-    exposed += classes[c].ranks * (times.classes[c].exposed() / 1000);
+    exposed.add(classes[c].ranks, times.classes[c].exposed());
     if (times.classes[c].busy > times.classes[last].busy) last = c;
   }
-  result.exposed_communication_seconds =
-      static_cast<double>(exposed) * 1e-9 / static_cast<double>(workload.ranks);
+  result.exposed_communication_seconds = exposed.value() / static_cast<double>(workload.ranks);
   result.communication_seconds = seconds(times.in_flight);
   result.compute = workload.compute;
   result.critical_busy_seconds = seconds(times.classes[last].busy);
@@ -58,8 +71,7 @@ Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool
   for (std::size_t k = 0; k < result.exposed.size(); ++k)
     result.exposed[k] = seconds(times.classes[last].waits[k]);
 
-  const double sent =
-      static_cast<double>(workload.sent_bytes) / static_cast<double>(workload.ranks);
+  const double sent = workload.sent_bytes / static_cast<double>(workload.ranks);
   const int local = std::min(workload.ranks, cluster.devices_per_node);
   if (local > 1)
     result.node_link_use = sent / cluster.node.effective_rate() / result.seconds_per_step;

@@ -34,8 +34,8 @@ std::int64_t wire_bytes(const Graph& graph, const Node& node, CollectiveKind kin
   return bytes;
 }
 
-std::int64_t sent_by_all(const CollectiveCall& call) {
-  const std::int64_t once = call.bytes * (call.ranks - 1);
+double sent_by_all(const CollectiveCall& call) {
+  const double once = static_cast<double>(call.bytes) * (call.ranks - 1);
   return call.kind == CollectiveKind::all_reduce ? 2 * once : once;
 }
 
@@ -158,7 +158,7 @@ class Pricer {
         static_cast<double>(call.bytes) * (gathers_parameters(node) ? pricing_.gather_scale : 1);
     call.picoseconds =
         picoseconds(seconds_of(call.kind, wire, call.ranks, cluster_, pricing_.algorithm));
-    out_.sent_bytes += repeats * sent_by_all(call);
+    out_.sent_bytes += static_cast<double>(repeats) * sent_by_all(call);
     call_of_[static_cast<std::size_t>(n)] = static_cast<int>(out_.collectives.size());
     out_.collectives.push_back(std::move(call));
   }

@@ -46,7 +46,7 @@ struct Workload {
   double flops = 0;        // executed by products and attention in a step, recomputation included
   double model_flops = 0;  // 3 x those of forward: backward as two forwards, nothing twice
   std::int64_t instructions = 0;  // of one rank and step
-  std::int64_t sent_bytes = 0;    // by all ranks together in a step
+  double sent_bytes = 0;          // by all ranks together in a step
   double overlap_slowdown = 0;    // the cluster's
 };
 
