@@ -15,6 +15,7 @@ void check_messages(Communicator& communicator, std::uint64_t seed);
 void check_split(Communicator& communicator);
 void check_many_flats(Communicator& communicator);
 void check_stream_order(Communicator& communicator);
+void check_waits_at_once(Communicator& communicator);
 void check_agreement(Communicator& communicator);
 void check_bad_arguments(Communicator& communicator);
 void check_recorder(Communicator& communicator);
