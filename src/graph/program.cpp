@@ -60,7 +60,7 @@ std::string text(const Operand& operand) {
 
 PeakBytes planned_peak(const Program& program, const StateLayout& states) {
   using Change = std::array<std::int64_t, kCategories + 1>;  // by category, then with alignment
-  std::vector<Change> changes(program.steps.size() + 2);  // outputs are read after the last step
+  std::vector<Change> changes(program.steps.size() + 2);     // outputs are read after the last step
   for (const auto& [buffer, offset] : program.placed) {
     if (buffer.last <= buffer.first) continue;
     for (const auto& [at, sign] : {std::pair{buffer.first, 1}, std::pair{buffer.last, -1}}) {

@@ -53,7 +53,8 @@ class LanguageModel {
 std::vector<std::string> model_presets();
 
 /// A preset, or the path of a config.json of model_type gpt2 (also when it has none), llama or
-/// mistral. @throws InvalidArgument naming the nearest presets, else as gpt_config and llama_config.
+/// mistral. @throws InvalidArgument naming the nearest presets, else as gpt_config and
+/// llama_config.
 LanguageModel language_model(const std::string& name_or_path);
 
 }  // namespace ashlar

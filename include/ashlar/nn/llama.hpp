@@ -28,7 +28,8 @@ struct LlamaConfig {
 };
 
 /// The path of a config.json of model_type llama or mistral (which is a Llama for sequences within
-/// its sliding window), with transformers' defaults for what it leaves out. Scaled rotary embeddings, biases and activations other than silu are refused.
+/// its sliding window), with transformers' defaults for what it leaves out. Scaled rotary
+/// embeddings, biases and activations other than silu are refused.
 /// @throws InvalidArgument naming the key of the file that is missing, cannot be right or is not
 /// supported.
 LlamaConfig llama_config(const std::string& path);
