@@ -16,7 +16,6 @@ void add_completion(CLI::App& app, Command& run);
 void add_plan(CLI::App& app, Command& run);
 void add_report(CLI::App& app, Command& run);
 void add_simulate(CLI::App& app, Command& run);
-void add_report(CLI::App& app, Command& run);
 void add_calibrate(CLI::App& app, Command& run);
 void add_predict(CLI::App& app, Command& run);
 

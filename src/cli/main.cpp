@@ -18,7 +18,6 @@ int parse_and_run(int argc, char** argv) {
   ashlar::cli::add_plan(app, run);
   ashlar::cli::add_report(app, run);
   ashlar::cli::add_simulate(app, run);
-  ashlar::cli::add_report(app, run);
   ashlar::cli::add_calibrate(app, run);
   ashlar::cli::add_predict(app, run);
   try {

@@ -124,7 +124,7 @@ std::vector<std::string> exchange(Communicator& communicator, std::string_view t
 void require_agreement(Communicator& communicator, std::string_view what,
                        std::span<const std::string> entries) {
   const std::string mine = detail::join(entries);
-  const std::string digest = fmt::format("{:x} {}", detail::hash(mine), mine.size());
+  const std::string digest = fmt::format("{:016x} {:016x}", detail::hash(mine), mine.size());
   const std::vector<std::string> digests = detail::exchange(communicator, digest, what);
   if (std::all_of(digests.begin(), digests.end(), [&](const auto& d) { return d == digests[0]; }))
     return;
