@@ -155,6 +155,10 @@ std::span<const std::string_view> shipped_clusters() { return shipped_names(); }
 std::string cluster_json(const std::string& name) {
   if (const auto json = shipped_json(name); !json.empty()) return std::string(json);
   std::ifstream in(name);
+  if (!in && name.ends_with(".json")) {
+    const std::string stem = name.substr(0, name.size() - 5);
+    if (const auto json = shipped_json(stem); !json.empty()) return std::string(json);
+  }
   if (!in) {
     const std::vector<std::string> names(shipped_names().begin(), shipped_names().end());
     throw InvalidArgument(printable(

@@ -30,6 +30,7 @@ TEST_CASE("cluster: every file that ships is read, and each of its numbers has a
     const Cluster c = cluster(std::string(name));
     CHECK(c.device.peak_flops > 1e12);
     CHECK(c.devices_per_node >= 1);
+    CHECK(cluster_json(std::string(name) + ".json") == shipped_json(name));
     const Json json = Json::parse(shipped_json(name));
     for (const char* section : {"device", "node", "network", "overlap"}) {
       if (!json.contains(section)) continue;
