@@ -6,31 +6,17 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "support/process.hpp"
+#include "cli/program.hpp"
 #include "support/temporary_folder.hpp"
+
+using cli::check_refused;
+using cli::text_of;
 
 namespace {
 
 const std::string kPlan = std::string(ASHLAR_PROGRAM) + " plan-memory ";
 const std::string kRows = "b1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n";
 const std::string kExample = "id,lower,upper,size\n" + kRows;
-
-std::string text_of(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void check_refused(const std::string& line, const std::string& named) {
-  CAPTURE(line);
-  const Finished finished = run(line);
-  CAPTURE(finished.err);
-  CHECK(finished.code == 2);
-  CHECK(std::ranges::count(finished.err, '\n') == 1);
-  CHECK(finished.err.starts_with("ashlar: "));
-  CHECK(finished.err.size() < 300);
-  CHECK(!contains(finished.err, "\r"));
-  CHECK(contains(finished.err, named));
-}
 
 }  // namespace
 

@@ -2,23 +2,19 @@
 #include <doctest/doctest.h>
 
 #include "cli/desk.hpp"
+#include "cli/program.hpp"
 
 namespace cli {
 namespace {
 
 const std::string kProgram = std::string(ASHLAR_PROGRAM) + " ";
 
-Json json_of(const std::string& line) {
-  const Finished done = run(kProgram + line + " --json");
-  REQUIRE_MESSAGE(done.code == 0, done.err);
-  return Json::parse(done.out);
-}
-
 }  // namespace
 
 TEST_CASE("plan: quickest first, all fit, and their flags give the same bytes in a report") {
   const Json found =
-      json_of("plan --model gpt3-1.3b --ranks 16 --global-batch 64 --tokens 1e9 --price 2 --top 4");
+      json_of(kProgram +
+              "plan --model gpt3-1.3b --ranks 16 --global-batch 64 --tokens 1e9 --price 2 --top 4");
   REQUIRE(found["plans"].size() == 4);
   CHECK(found["candidates"] >= found["may_fit"]);
   double before = 0;
@@ -33,13 +29,13 @@ TEST_CASE("plan: quickest first, all fit, and their flags give the same bytes in
     CHECK(plan["dollars"] == doctest::Approx(hours * 16 * 2));
     CHECK(hours * 3600 == doctest::Approx(1e9 / (64 * 2048) * before));
     const Json report =
-        json_of("report --ranks 16 --threads 1 " + plan["flags"].get<std::string>());
+        json_of(kProgram + "report --ranks 16 --threads 1 " + plan["flags"].get<std::string>());
     CHECK(report["peak_bytes"]["total"] == plan["peak_bytes"]);
   }
 }
 
 TEST_CASE("plan: the largest model of a family, and one that does not fit") {
-  const Json found = json_of("plan --largest gpt3 --ranks 8 --global-batch 8 --top 1");
+  const Json found = json_of(kProgram + "plan --largest gpt3 --ranks 8 --global-batch 8 --top 1");
   CHECK(found["model"] == "gpt3-13b");
   CHECK(found["plans"].size() == 1);
   const Finished none = run(kProgram + "plan --model megatron-1t --ranks 8 --json");

@@ -7,8 +7,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "support/process.hpp"
+#include "cli/program.hpp"
 #include "support/temporary_folder.hpp"
+
+using cli::check_refused;
 
 namespace {
 
@@ -32,15 +34,6 @@ std::string measurements() {
          row("3", 512, 1024, "h100_80gb", "amp_bf16", 3e6) +
          row("4", 1024, 1024, "h100_80gb", "amp_bf16", 2e6) +
          row("5", 1024, 1024, "h100_80gb", "amp_fp8", 2e6);
-}
-
-void check_refused(const std::string& line, const std::string& named) {
-  CAPTURE(line);
-  const Finished finished = run(line);
-  CAPTURE(finished.err);
-  CHECK(finished.code == 2);
-  CHECK(std::ranges::count(finished.err, '\n') == 1);
-  CHECK(contains(finished.err, named));
 }
 
 }  // namespace

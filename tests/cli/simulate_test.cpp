@@ -6,8 +6,12 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "support/process.hpp"
+#include "cli/program.hpp"
 #include "support/temporary_folder.hpp"
+
+using cli::check_refused;
+using cli::json_of;
+using cli::text_of;
 
 namespace {
 
@@ -15,29 +19,6 @@ using Json = nlohmann::json;
 
 const std::string kSimulate = std::string(ASHLAR_PROGRAM) + " simulate ";
 const std::string kSmall = kSimulate + "--model tiny --batch 1 --seq 64 ";
-
-Json json_of(const std::string& line) {
-  CAPTURE(line);
-  const Finished finished = run(line + " --json");
-  CAPTURE(finished.err);
-  REQUIRE(finished.code == 0);
-  return Json::parse(finished.out);
-}
-
-void check_refused(const std::string& line, const std::string& named) {
-  CAPTURE(line);
-  const Finished finished = run(line);
-  CAPTURE(finished.err);
-  CHECK(finished.code == 2);
-  CHECK(std::ranges::count(finished.err, '\n') == 1);
-  CHECK(finished.err.starts_with("ashlar: "));
-  CHECK(contains(finished.err, named));
-}
-
-std::string text_of(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 }  // namespace
 
