@@ -89,6 +89,20 @@ void Packing::place(std::size_t id, std::int64_t offset) {
   }
 }
 
+bool Packing::place_all(std::span<const std::size_t> ids,
+                        const std::function<bool(std::int64_t)>& go_on) {
+  constexpr std::int64_t kPatience = 64;
+  std::int64_t since = 0;
+  for (const std::size_t id : ids) {
+    if (++since == kPatience) {
+      if (!go_on(kPatience)) return false;
+      since = 0;
+    }
+    place(id, best_offset(id));
+  }
+  return true;
+}
+
 std::vector<std::int64_t> in_order_of_time(const Problem& problem) {
   std::vector<std::int64_t> offsets(problem.items.size());
   Gaps gaps{{0, std::numeric_limits<std::int64_t>::max()}};
@@ -108,7 +122,7 @@ std::vector<std::int64_t> in_order_of_time(const Problem& problem) {
 }
 
 std::vector<std::int64_t> best_fit(const Problem& problem, const Incumbent& accept,
-                                   const std::function<bool()>& go_on) {
+                                   const std::function<bool(std::int64_t)>& go_on) {
   const std::vector<Item>& items = problem.items;
   std::vector<std::size_t> order(items.size());
   std::iota(order.begin(), order.end(), 0);
@@ -116,15 +130,11 @@ std::vector<std::int64_t> best_fit(const Problem& problem, const Incumbent& acce
   std::int64_t height = height_of(problem, best);
   accept(best);
   const auto attempt = [&](auto key) {
-    constexpr std::size_t kPatience = 64;
-    if (height == problem.load) return;
+    if (height == problem.load || !go_on(0)) return;
     std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return key(items[a]) > key(items[b]); });
+                     [&](std::size_t x, std::size_t y) { return key(items[x]) > key(items[y]); });
     Packing packing(items, problem.sections);
-    for (std::size_t n = 0; n < order.size(); ++n) {
-      if (n % kPatience == 0 && !go_on()) return;
-      packing.place(order[n], packing.best_offset(order[n]));
-    }
+    if (!packing.place_all(order, go_on)) return;
     if (packing.height() >= height) return;
     best = packing.offsets();
     height = packing.height();
@@ -139,7 +149,7 @@ std::vector<std::int64_t> best_fit(const Problem& problem, const Incumbent& acce
 
 std::vector<std::int64_t> best_fit(const Problem& problem) {
   return best_fit(
-      problem, [](const auto&) {}, [] { return true; });
+      problem, [](const auto&) {}, [](std::int64_t) { return true; });
 }
 
 }  // namespace ashlar::plan

@@ -19,6 +19,10 @@ class Packing {
   /// The smallest gap between placed items that meet `id`, or the end of them.
   std::int64_t best_offset(std::size_t id) const;
   void place(std::size_t id, std::int64_t offset);
+  /// Each at its best offset, in the order of `ids`.
+  /// @param go_on called now and then with the items placed since; false stops
+  /// @return false when stopped
+  bool place_all(std::span<const std::size_t> ids, const std::function<bool(std::int64_t)>& go_on);
 
   std::int64_t offset(std::size_t id) const { return offsets_[id]; }
   const std::vector<std::int64_t>& offsets() const { return offsets_; }
@@ -44,9 +48,9 @@ std::vector<std::int64_t> in_order_of_time(const Problem& problem);
 using Incumbent = std::function<void(const std::vector<std::int64_t>&)>;
 
 /// In order of time, then best fit in several orders (size, area, lifetime, start) for as long as
-/// `go_on` says yes. @return the lowest packing
+/// `go_on` says yes (see Packing::place_all). @return the lowest packing
 std::vector<std::int64_t> best_fit(const Problem& problem, const Incumbent& accept,
-                                   const std::function<bool()>& go_on);
+                                   const std::function<bool(std::int64_t)>& go_on);
 std::vector<std::int64_t> best_fit(const Problem& problem);
 
 }  // namespace ashlar::plan

@@ -10,14 +10,9 @@ constexpr std::size_t kMostInCore = 4096;
 
 /// By item: the largest load of its sections, as a share of the problem's.
 std::vector<double> load_shares(const Problem& problem) {
-  std::vector<std::int64_t> load(static_cast<std::size_t>(problem.sections));
-  for (const Item& item : problem.items)
-    for (int s = item.first; s < item.last; ++s) load[static_cast<std::size_t>(s)] += item.size;
   std::vector<double> shares;
-  for (const Item& item : problem.items) {
-    const auto largest = *std::max_element(load.begin() + item.first, load.begin() + item.last);
-    shares.push_back(static_cast<double>(largest) / static_cast<double>(problem.load));
-  }
+  for (const std::int64_t load : largest_loads(problem))
+    shares.push_back(static_cast<double>(load) / static_cast<double>(problem.load));
   return shares;
 }
 
@@ -27,19 +22,13 @@ bool place_around(Packing& packing, const Problem& problem, const std::vector<st
                   const std::vector<std::int64_t>& offsets, std::vector<std::size_t> others,
                   const std::function<double(std::size_t)>& step,
                   const std::function<bool(std::int64_t)>& go_on) {
-  constexpr std::int64_t kPatience = 64;
   for (std::size_t c = 0; c < core.size(); ++c) packing.place(core[c], offsets[c]);
   const auto key = [&](std::size_t id) {
     const Item& item = problem.items[id];
     return std::pair(step(id), static_cast<double>(item.size) * item.width());
   };
   std::ranges::stable_sort(others, std::greater<>(), key);
-  for (std::int64_t n = 0; n < std::ssize(others); ++n) {
-    const std::size_t id = others[static_cast<std::size_t>(n)];
-    if (n % kPatience == kPatience - 1 && !go_on(kPatience)) return false;
-    packing.place(id, packing.best_offset(id));
-  }
-  return true;
+  return packing.place_all(others, go_on);
 }
 
 }  // namespace

@@ -114,4 +114,14 @@ MemoryPlan to_plan(const Problem& problem, std::span<const std::int64_t> offsets
   return plan;
 }
 
+std::vector<std::int64_t> largest_loads(const Problem& problem) {
+  std::vector<std::int64_t> load(static_cast<std::size_t>(problem.sections));
+  for (const Item& item : problem.items)
+    for (int s = item.first; s < item.last; ++s) load[static_cast<std::size_t>(s)] += item.size;
+  std::vector<std::int64_t> largest;
+  for (const Item& item : problem.items)
+    largest.push_back(*std::max_element(load.begin() + item.first, load.begin() + item.last));
+  return largest;
+}
+
 }  // namespace ashlar::plan

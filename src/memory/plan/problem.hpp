@@ -38,6 +38,9 @@ Problem canonical(std::span<const PlannedBuffer> buffers, std::int64_t alignment
 /// Offsets of items, in units, as the caller's plan in bytes.
 MemoryPlan to_plan(const Problem& problem, std::span<const std::int64_t> offsets);
 
+/// By item: the largest load of its sections, in units.
+std::vector<std::int64_t> largest_loads(const Problem& problem);
+
 /// The largest offset + size.
 std::int64_t height_of(const Problem& problem, std::span<const std::int64_t> offsets);
 

@@ -14,16 +14,6 @@ constexpr std::size_t kMostSearched = 8192;  // items: a search keeps which of t
 constexpr int kOrders = 4, kAttempts = 2 * kOrders, kTargets = 16, kBlock = 32;
 constexpr std::int64_t kMovesPerNode = 6;  // of annealing: what both cost is about the same
 
-std::vector<std::int64_t> loads(const Problem& problem) {
-  std::vector<std::int64_t> load(static_cast<std::size_t>(problem.sections));
-  for (const Item& item : problem.items)
-    for (int s = item.first; s < item.last; ++s) load[static_cast<std::size_t>(s)] += item.size;
-  std::vector<std::int64_t> largest;
-  for (const Item& item : problem.items)
-    largest.push_back(*std::max_element(load.begin() + item.first, load.begin() + item.last));
-  return largest;
-}
-
 }  // namespace
 
 Solver::Solver(std::span<const PlannedBuffer> buffers, const PlanOptions& options)
@@ -35,7 +25,7 @@ Solver::Solver(std::span<const PlannedBuffer> buffers, const PlanOptions& option
 PlanResult Solver::run() {
   best_fit(
       problem_, [&](const std::vector<std::int64_t>& lower) { accept(lower); },
-      [&] { return report() && !enough(); });
+      [&](std::int64_t) { return report() && !enough(); });
   if (!done() && problem_.items.size() > kMostSearched) {
     fit_around_cores(
         problem_, height_, [&](const auto& core) { return plan_core(core); },
@@ -45,7 +35,7 @@ PlanResult Solver::run() {
           return report() && !done();
         });
   } else if (!done()) {
-    load_of_ = loads(problem_);
+    load_of_ = largest_loads(problem_);
     Search search(problem_);
     Annealing annealing(problem_);
     for (int index = 0; !done(); ++index) {
