@@ -13,6 +13,7 @@
 
 #include "ashlar/error.hpp"
 #include "ashlar/memory_resource.hpp"
+#include "base/markup.hpp"
 #include "train_gpt/axis.hpp"
 
 namespace train_gpt {
@@ -65,24 +66,9 @@ std::string style() {
                      light, dark);
 }
 
-std::string escape(std::string_view text) {
-  std::string escaped;
-  for (const char c : text) {
-    if (c == '&')
-      escaped += "&amp;";
-    else if (c == '<')
-      escaped += "&lt;";
-    else if (c == '>')
-      escaped += "&gt;";
-    else
-      escaped += c;
-  }
-  return escaped;
-}
-
 std::string text(double x, double y, std::string_view kind, std::string_view words) {
   return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\">{}</text>\n", x, y, kind,
-                     escape(words));
+                     ashlar::markup(words));
 }
 
 double total(const Curves::Memory& memory) {
@@ -268,7 +254,7 @@ std::string to_svg(const Curves& curves, const std::string& title) {
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
       "height=\"{1}\" "
       "role=\"img\">\n<title>{2}</title>\n",
-      kWidth, kHeight, escape(title));
+      kWidth, kHeight, ashlar::markup(title));
   svg += style();
   svg += fmt::format("<rect class=\"back\" width=\"{}\" height=\"{}\"/>\n", kWidth, kHeight);
   svg += text(kLeft, 34, "title", title);

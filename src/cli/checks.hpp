@@ -3,18 +3,17 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cstdint>
 #include <string>
+
+#include "base/parse_number.hpp"
 
 namespace ashlar::cli {
 
 template <typename Number>
 bool is_at_least(const std::string& text, Number least) {
   Number value{};
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, value);
-  return error == std::errc() && stop == end && value >= least;
+  return parse_number(text, value) && value >= least;
 }
 
 inline auto whole_number(std::int64_t least) {

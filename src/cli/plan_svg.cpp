@@ -9,34 +9,12 @@
 #include <iterator>
 
 #include "ashlar/memory_resource.hpp"
+#include "base/markup.hpp"
 
 namespace ashlar::cli {
 namespace {
 
 constexpr double kLeft = 90, kTop = 64, kWidth = 1080, kHeight = 560, kBottom = 56, kRight = 40;
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '&':
-        out += "&amp;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-    }
-  }
-  return out;
-}
 
 std::uint64_t as_unsigned(std::int64_t number) { return static_cast<std::uint64_t>(number); }
 
@@ -104,7 +82,7 @@ class Drawing {
         ".capacity{stroke:#c22}.buffer{stroke:#fff;stroke-width:.5}.buffer:hover{stroke:#000;"
         "stroke-width:2}\n@media(prefers-color-scheme:dark){svg{background:#16181c;color:#ddd}"
         ".buffer{stroke:#16181c}.buffer:hover{stroke:#fff}}\n</style>\n";
-    add("<text x=\"{}\" y=\"24\" font-size=\"16\">{}</text>\n", kLeft, escaped(title));
+    add("<text x=\"{}\" y=\"24\" font-size=\"16\">{}</text>\n", kLeft, markup(title));
     add("<text x=\"{}\" y=\"44\">{} buffers in {} ({} bytes), lower bound {} bytes{}; hover for "
         "names</text>\n",
         kLeft, table_.buffers.size(), format_bytes(result_.plan.height), result_.plan.height,
@@ -142,7 +120,7 @@ class Drawing {
         "fill=\"hsl({:.0f} 55% 58%)\"><title>{}: {} ({} bytes) at {}, in use [{}, "
         "{})</title></rect>\n",
         left, above, x(buffer.upper) - left, y(offset) - above,
-        std::fmod(static_cast<double>(i) * 137.508, 360.0), escaped(table_.ids[i]),
+        std::fmod(static_cast<double>(i) * 137.508, 360.0), markup(table_.ids[i]),
         format_bytes(buffer.size), buffer.size, offset, buffer.lower, buffer.upper);
   }
 

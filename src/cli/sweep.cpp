@@ -3,11 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <iterator>
 
 #include "ashlar/error.hpp"
+#include "base/markup.hpp"
+#include "base/parse_number.hpp"
 #include "base/printable.hpp"
 
 namespace ashlar::cli {
@@ -16,11 +17,6 @@ namespace {
 using simulate::Simulation;
 
 constexpr double kLeft = 90, kTop = 60, kWidth = 720, kHeight = 420;
-
-bool parse(std::string_view text, int& number) {
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && stop == text.data() + text.size() && number > 0;
-}
 
 double rate(const Simulation& point) {
   return point.tokens_per_second_per_rank * static_cast<double>(point.ranks);
@@ -45,21 +41,14 @@ struct Axes {
   }
 };
 
-std::string xml(const std::string& text) {
-  std::string out;
-  for (const char c : printable(text))
-    out += c == '<' ? "&lt;" : c == '&' ? "&amp;" : std::string(1, c);
-  return out;
-}
-
 }  // namespace
 
 std::vector<int> sweep_ranks(const std::string& text, int devices_per_node) {
   const std::size_t dots = text.find("..");
   int first = 0, last = 0;
   if (!text.starts_with("ranks=") || dots == std::string::npos ||
-      !parse(std::string_view(text).substr(6, dots - 6), first) ||
-      !parse(std::string_view(text).substr(dots + 2), last) || first > last) {
+      !parse_number(std::string_view(text).substr(6, dots - 6), first) ||
+      !parse_number(std::string_view(text).substr(dots + 2), last) || first < 1 || first > last) {
     throw InvalidArgument(fmt::format(
         "--sweep '{}': give ranks=FIRST..LAST, such as ranks=64..100000", printable(text)));
   }
@@ -98,7 +87,7 @@ std::string sweep_svg(std::span<const Simulation> points, const std::string& tit
       ".ideal{stroke:#888;stroke-dasharray:6 4;fill:none}.run{stroke:#0a7;stroke-width:2;fill:none}"
       "circle{fill:#0a7}@media(prefers-color-scheme:dark){svg{background:#16181c;color:#ddd}}"
       "</style>\n";
-  add("<text x=\"{}\" y=\"28\" font-size=\"16\">{}</text>", kLeft, xml(title));
+  add("<text x=\"{}\" y=\"28\" font-size=\"16\">{}</text>", kLeft, markup(printable(title)));
   for (double d = axes.x0; d <= axes.x1; ++d)
     add("<path class=\"grid\" d=\"M{:.1f} {}v{}\"/><text x=\"{:.1f}\" y=\"{}\" "
         "text-anchor=\"middle\">{:.0f}</text>",

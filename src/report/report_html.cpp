@@ -2,6 +2,7 @@
 // stages and ranks above it.
 #include <fmt/format.h>
 
+#include "base/markup.hpp"
 #include "report/step_report.hpp"
 
 namespace ashlar {
@@ -68,12 +69,6 @@ std::string script_json(const nlohmann::ordered_json& json) {
   return text;
 }
 
-std::string html_text(std::string_view text) {
-  std::string escaped;
-  for (const char c : text) escaped += c == '<' ? "&lt;" : c == '&' ? "&amp;" : std::string(1, c);
-  return escaped;
-}
-
 }  // namespace
 
 void write_html(const StepReport& report, const CompiledStep& step,
@@ -84,7 +79,7 @@ void write_html(const StepReport& report, const CompiledStep& step,
     if (other.stage != report.stage || other.footprint.ranks != report.footprint.ranks)
       all.push_back(to_json(other));
   TimelinePage page;
-  page.title = fmt::format("{}, {} parameters, {}", html_text(report.model),
+  page.title = fmt::format("{}, {} parameters, {}", markup(report.model),
                            report.footprint.parameters, report.precision);
   page.above = fmt::format("<script>const reports = {};\nconst chosen = reports[0];</script>{}",
                            script_json(all), kSliders);

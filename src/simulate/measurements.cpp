@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <fstream>
 #include <istream>
@@ -11,6 +10,7 @@
 #include <set>
 
 #include "ashlar/error.hpp"
+#include "base/parse_number.hpp"
 #include "base/printable.hpp"
 
 namespace ashlar::simulate {
@@ -97,9 +97,7 @@ class Reader {
   Number parsed(const char* name) const {
     const std::string& text = field(name);
     Number value{};
-    const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || stop != text.data() + text.size())
-      reject(fmt::format("has {} '{:.40}', no number", name, text));
+    if (!parse_number(text, value)) reject(fmt::format("has {} '{:.40}', no number", name, text));
     return value;
   }
 

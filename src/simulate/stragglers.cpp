@@ -1,24 +1,18 @@
 #include <fmt/format.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <fstream>
 #include <map>
 #include <set>
 
 #include "ashlar/error.hpp"
+#include "base/parse_number.hpp"
 #include "base/printable.hpp"
 #include "simulate/simulation.hpp"
 
 namespace ashlar::simulate {
 namespace {
-
-template <typename Number>
-bool parse(std::string_view text, Number& number) {
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && stop == text.data() + text.size();
-}
 
 bool plausible(double factor) { return factor >= 0.1 && factor <= 1000; }
 
@@ -34,7 +28,7 @@ std::vector<RankClass> read_file(const std::string& path, int ranks) {
     if (line.ends_with('\r')) line.pop_back();
     double factor = 0;
     ++lines;
-    if (!parse(line, factor) || !plausible(factor)) {
+    if (!parse_number(line, factor) || !plausible(factor)) {
       throw InvalidArgument(printable(
           fmt::format("{} line {} is '{:.40}': no factor from 0.1 to 1000", path, lines, line)));
     }
@@ -60,8 +54,8 @@ Stragglers::Stragglers(const std::string& text, int ranks) {
   const std::size_t times = text.find('x');
   int count = 0;
   double factor = 0;
-  if (times == std::string::npos || !parse(std::string_view(text).substr(0, times), count) ||
-      !parse(std::string_view(text).substr(times + 1), factor)) {
+  if (times == std::string::npos || !parse_number(std::string_view(text).substr(0, times), count) ||
+      !parse_number(std::string_view(text).substr(times + 1), factor)) {
     runs_ = read_file(text, ranks);
     return;
   }

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "ashlar/error.hpp"
+#include "base/parse_number.hpp"
 
 namespace ashlar::cli {
 
@@ -36,9 +36,7 @@ template <typename Integer>
 CLI::Option* add_integer(CLI::App& app, const char* flag, Integer& value, const char* meaning) {
   return app.add_option(flag, value, meaning)->transform([flag](const std::string& word) {
     Integer number = 0;
-    const char* end = word.data() + word.size();
-    const auto [stopped, error] = std::from_chars(word.data(), end, number);
-    if (error != std::errc{} || stopped != end)
+    if (!parse_number(word, number))
       throw InvalidArgument(fmt::format("{} {}: must be a whole number from 0 to {}", flag, word,
                                         std::numeric_limits<Integer>::max()));
     return std::to_string(number);
