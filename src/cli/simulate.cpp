@@ -182,7 +182,7 @@ void add_simulate(CLI::App& app, cli::Command& command) {
     command = [options, flags] {
       flags->fill_in();
       check(options->step);
-      require_at_least(options->ranks, 1, "--ranks");
+      require_at_least(options->ranks, 1, "ranks");
       return Simulator(*options).run();
     };
   });

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "ashlar/error.hpp"
@@ -92,7 +91,7 @@ Workload RecordingCommunicator::workload(const Cluster& cluster, Algorithm algor
      : counts   ? work.compute.attention
                 : work.compute.memory) += seconds;
     if (counts) work.flops += kernel.cost.flops;
-    work.step_picoseconds.push_back(std::llround(seconds * 1e12));
+    work.step_picoseconds.push_back(picoseconds_of(seconds));
   }
   work.model_flops = work.flops;
   for (Task& task : work.tasks) {
@@ -100,10 +99,9 @@ Workload RecordingCommunicator::workload(const Cluster& cluster, Algorithm algor
       task.picoseconds = work.step_picoseconds[static_cast<std::size_t>(task.first_step)];
   }
   for (CollectiveCall& call : work.collectives) {
-    call.picoseconds = std::llround(
-        1e12 * seconds_of(call.kind, static_cast<double>(call.bytes), ranks_, cluster, algorithm));
-    work.sent_bytes += static_cast<double>(call.bytes) * (ranks_ - 1) *
-                       (call.kind == CollectiveKind::all_reduce ? 2 : 1);
+    call.picoseconds = picoseconds_of(
+        seconds_of(call.kind, static_cast<double>(call.bytes), ranks_, cluster, algorithm));
+    work.sent_bytes += call.sent_bytes();
   }
   return work;
 }

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
 #include <utility>
 
 #include "ashlar/error.hpp"
@@ -10,8 +9,6 @@
 
 namespace ashlar::simulate {
 namespace {
-
-std::int64_t picoseconds(double seconds) { return std::llround(seconds * 1e12); }
 
 CollectiveKind kind_of(const Node& node) {
   if (node.op->name.starts_with("gather")) return CollectiveKind::all_gather;
@@ -32,11 +29,6 @@ std::int64_t wire_bytes(const Graph& graph, const Node& node, CollectiveKind kin
     bytes = graph[node.inputs[0]].type.bytes();
   }
   return bytes;
-}
-
-double sent_by_all(const CollectiveCall& call) {
-  const double once = static_cast<double>(call.bytes) * (call.ranks - 1);
-  return call.kind == CollectiveKind::all_reduce ? 2 * once : once;
 }
 
 class Pricer {
@@ -133,7 +125,7 @@ class Pricer {
   }
 
   void add(double seconds, double repeats, double& part) {
-    out_.step_picoseconds.back() += picoseconds(seconds);
+    out_.step_picoseconds.back() += picoseconds_of(seconds);
     part += repeats * seconds;
   }
 
@@ -157,8 +149,8 @@ class Pricer {
     const double wire =
         static_cast<double>(call.bytes) * (gathers_parameters(node) ? pricing_.gather_scale : 1);
     call.picoseconds =
-        picoseconds(seconds_of(call.kind, wire, call.ranks, cluster_, pricing_.algorithm));
-    out_.sent_bytes += static_cast<double>(repeats) * sent_by_all(call);
+        picoseconds_of(seconds_of(call.kind, wire, call.ranks, cluster_, pricing_.algorithm));
+    out_.sent_bytes += static_cast<double>(repeats) * call.sent_bytes();
     call_of_[static_cast<std::size_t>(n)] = static_cast<int>(out_.collectives.size());
     out_.collectives.push_back(std::move(call));
   }

@@ -1,6 +1,7 @@
 // A Program with a price on every instruction: what the clock engine sweeps over.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,7 +20,13 @@ struct CollectiveCall {
   std::string label;  // the node's unit or value
 
   bool operator==(const CollectiveCall&) const = default;
+  /// By all ranks together.
+  double sent_bytes() const {
+    return static_cast<double>(bytes) * (ranks - 1) * (kind == CollectiveKind::all_reduce ? 2 : 1);
+  }
 };
+
+inline std::int64_t picoseconds_of(double seconds) { return std::llround(seconds * 1e12); }
 
 /// Kernels without a collective between them, or the start or wait of one.
 struct Task {
