@@ -8,6 +8,7 @@
 #include "ashlar/memory_resource.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags/flag_values.hpp"
+#include "cli/flags/step_options.hpp"
 #include "cli/plan_search.hpp"
 
 namespace ashlar::cli {

@@ -8,13 +8,13 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "ashlar/error.hpp"
 #include "ashlar/memory_plan.hpp"
 #include "ashlar/memory_resource.hpp"
 #include "cli/checks.hpp"
 #include "cli/commands.hpp"
+#include "cli/output.hpp"
 #include "cli/plan_svg.hpp"
 #include "memory/plan/csv.hpp"
 
@@ -32,14 +32,6 @@ plan::Table read(const std::string& file) {
   std::ifstream in(file);
   if (!in) throw InvalidArgument(fmt::format("{}: {}", file, std::strerror(errno)));
   return plan::read_table(in, file);
-}
-
-void write(const std::string& file, const std::string& text) {
-  std::ofstream out(file, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out)
-    throw InvalidArgument(fmt::format("{} cannot be written: {}", file, std::strerror(errno)));
 }
 
 void require_room(std::int64_t capacity, std::int64_t load) {
@@ -89,12 +81,13 @@ int run(const Options& options) {
   validate(table.buffers, result.plan, 1);
 
   if (!options.output.empty()) {
-    std::ostringstream text;
-    plan::write_table(text, table, result.plan.offsets);
-    write(options.output, text.str());
+    write_file(options.output,
+               [&](std::ostream& out) { plan::write_table(out, table, result.plan.offsets); });
   }
   if (!options.svg.empty())
-    write(options.svg, plan_svg(table, result, options.capacity, options.file));
+    write_file(options.svg, [&](std::ostream& out) {
+      out << plan_svg(table, result, options.capacity, options.file);
+    });
   const std::size_t buffers = table.buffers.size();
   fmt::print("{}\n", options.json ? to_json(options, result, buffers, used)
                                   : to_text(result, buffers, used));

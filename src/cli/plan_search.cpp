@@ -8,6 +8,7 @@
 
 #include "ashlar/error.hpp"
 #include "cli/flags/flag_values.hpp"
+#include "cli/flags/step_options.hpp"
 #include "ops/product/machine.hpp"
 #include "sharding/compile_step.hpp"
 
@@ -124,13 +125,6 @@ std::string largest_model(const PlanOptions& options) {
   }
   throw InvalidArgument(fmt::format("--largest {}: not even {} fits; use more ranks",
                                     options.largest, family.back().second));
-}
-
-std::string_view recompute_name(Recompute how) {
-  return how == Recompute::none        ? "none"
-         : how == Recompute::selective ? "selective"
-         : how == Recompute::per_unit  ? "per-unit"
-                                       : "cheap";
 }
 
 std::string_view order_name(MicroBatchOrder order) {

@@ -47,7 +47,6 @@ std::string largest_model(const PlanOptions& options);
 
 /// What train_gpt takes to run it.
 std::string flags_of(const PlanOptions& options, const planner::Candidate& candidate);
-std::string_view recompute_name(Recompute how);
 std::string_view order_name(MicroBatchOrder order);
 
 }  // namespace ashlar::cli

@@ -49,7 +49,7 @@ void check(const StepOptions& o) {
     require_choice(flag, value, {"fp32", "bf16"});
   require_choice("reduce", o.reduce, {"each", "last"});
   require_choice("order", o.order, {"micro-batches", "layers"});
-  require_choice("recompute", o.recompute, {"none", "cheap", "selective", "per-unit", "budget"});
+  require_choice("recompute", o.recompute, recompute_names());
   if (o.recompute == "budget" && o.memory_budget == 0)
     throw InvalidArgument("--recompute budget: needs --memory-budget SIZE");
   check_batches(o);

@@ -61,11 +61,17 @@ void StepFlags::fill_in() {
 
 namespace {
 
-Recompute recompute_of(const std::string& name) {
-  if (name == "none") return Recompute::none;
-  if (name == "selective") return Recompute::selective;
-  if (name == "per-unit") return Recompute::per_unit;
-  return name == "budget" ? Recompute::budget : Recompute::cheap;
+constexpr std::pair<std::string_view, Recompute> kRecompute[] = {
+    {"none", Recompute::none},
+    {"cheap", Recompute::cheap},
+    {"selective", Recompute::selective},
+    {"per-unit", Recompute::per_unit},
+    {"budget", Recompute::budget}};
+
+Recompute recompute_of(std::string_view name) {
+  for (const auto& [text, how] : kRecompute)
+    if (text == name) return how;
+  return Recompute::cheap;
 }
 
 DType dtype_of(const std::string& precision) {
@@ -73,6 +79,18 @@ DType dtype_of(const std::string& precision) {
 }
 
 }  // namespace
+
+std::string_view recompute_name(Recompute how) {
+  for (const auto& [text, value] : kRecompute)
+    if (value == how) return text;
+  return "cheap";
+}
+
+std::vector<std::string> recompute_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, how] : kRecompute) names.emplace_back(name);
+  return names;
+}
 
 TrainConfig step_config(const StepOptions& o) {
   TrainConfig config;

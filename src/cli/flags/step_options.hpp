@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ashlar/nn/language_model.hpp"
@@ -55,6 +56,10 @@ class StepFlags {
 
 /// @throws InvalidArgument for the first flag whose value cannot be used.
 void check(const StepOptions& options);
+
+/// What --recompute takes.
+std::vector<std::string> recompute_names();
+std::string_view recompute_name(Recompute how);
 
 /// What the flags say; learning rate, seed and data are the caller's.
 TrainConfig step_config(const StepOptions& options);
