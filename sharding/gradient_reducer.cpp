@@ -7,9 +7,9 @@
 
 #include "ashlar/error.hpp"
 #include "comm/reduce.hpp"
+#include "comm/settle.hpp"
 #include "sharding/collective_ops.hpp"
 #include "sharding/convert.hpp"
-#include "sharding/settle.hpp"
 
 namespace ashlar {
 namespace {
@@ -41,7 +41,8 @@ GradientReducer::GradientReducer(const FlatLayout& layout, const Registered& reg
 }
 
 GradientReducer::~GradientReducer() {
-  settle_all(communicator_, in_flight_, [](InFlight& flight) -> Work& { return flight.work; });
+  detail::settle_all(communicator_, in_flight_,
+                     [](InFlight& flight) -> Work& { return flight.work; });
 }
 
 void GradientReducer::make_buckets() {

@@ -6,8 +6,8 @@
 
 #include "ashlar/error.hpp"
 #include "base/hash.hpp"
+#include "comm/settle.hpp"
 #include "sharding/collective_ops.hpp"
-#include "sharding/settle.hpp"
 
 namespace ashlar {
 namespace {
@@ -113,7 +113,8 @@ class Spreader {
       : registered_(registered), states_(states), pool_(pool), communicator_(communicator) {}
 
   ~Spreader() {
-    settle_all(communicator_, in_flight_, [](Spreading& bucket) -> Work& { return bucket.work; });
+    detail::settle_all(communicator_, in_flight_,
+                       [](Spreading& bucket) -> Work& { return bucket.work; });
   }
   Spreader(const Spreader&) = delete;
   Spreader& operator=(const Spreader&) = delete;

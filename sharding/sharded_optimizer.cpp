@@ -12,6 +12,7 @@
 #include "ashlar/caching_resource.hpp"
 #include "ashlar/checkpoint.hpp"
 #include "ashlar/error.hpp"
+#include "base/debug.hpp"
 #include "memory/resource_pages.hpp"
 #include "sharding/convert.hpp"
 #include "sharding/flat_update.hpp"
@@ -35,12 +36,6 @@ struct Pool {
   CachingResource cache;
 };
 
-#ifdef NDEBUG
-constexpr bool kDebug = false;
-#else
-constexpr bool kDebug = true;
-#endif
-
 double rate_of(const OptimizerConfig& optimizer) {
   return std::visit([](const auto& rule) { return rule.lr; }, optimizer);
 }
@@ -63,8 +58,9 @@ struct ShardedOptimizer::Implementation {
         reductions(own_reductions ? *own_reductions : ranks),
         buckets(reductions.window(), "buckets"),
         units(*settings.memory, "gathered units"),
-        guard(settings.stage == 3 && (settings.guard || kDebug) ? std::make_unique<ReleasedGuard>()
-                                                                : nullptr),
+        guard(settings.stage == 3 && (settings.guard || kDebugBuild)
+                  ? std::make_unique<ReleasedGuard>()
+                  : nullptr),
         reducer(layout, registered, options, states.views(), buckets.cache, reductions),
         gatherer(layout, states.views(), guard ? static_cast<MemoryResource&>(*guard) : units.cache,
                  ranks, settings.overlap ? settings.prefetch : 0, guard.get()),

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "ashlar/error.hpp"
-#include "sharding/settle.hpp"
+#include "comm/settle.hpp"
 #include "sharding/shard_pass.hpp"
 
 namespace ashlar {
@@ -24,7 +24,7 @@ UnitGatherer::UnitGatherer(const FlatLayout& layout, const StateViews& states, M
 }
 
 UnitGatherer::~UnitGatherer() {
-  settle_all(communicator_, units_, [](Unit& unit) -> Work& { return unit.work; });
+  detail::settle_all(communicator_, units_, [](Unit& unit) -> Work& { return unit.work; });
 }
 
 void UnitGatherer::start(int u) {

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "ashlar/error.hpp"
+#include "base/debug.hpp"
+#include "comm/settle.hpp"
 #include "graph/cost.hpp"
 
 namespace ashlar {
@@ -30,11 +32,7 @@ Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
       pool_(pool),
       work_(program.graph.nodes.size()),
       live_(program, [this](const Operand& operand) { return bind(operand).data; }) {
-#ifdef NDEBUG
-  poison = false;
-#else
-  poison = true;
-#endif
+  poison = kDebugBuild;
   for (int i = 0; i < static_cast<int>(program.steps.size()); ++i) {
     const Step& step = program.steps[index(i)];
     const Node& node = program.graph.nodes[index(step.node)];
@@ -95,10 +93,8 @@ RunTimes Executor::run(const RunContext& context, const std::function<void(std::
 void Executor::settle(const char* reason) noexcept {
   communicator_.abort(reason);
   for (Work& work : work_) {
-    try {
-      std::exchange(work, {}).wait();
-    } catch (const std::exception&) {  // the failure that is being reported already
-    }
+    detail::settle(work);
+    work = {};
   }
 }
 

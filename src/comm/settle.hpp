@@ -5,7 +5,7 @@
 
 #include "ashlar/communicator.hpp"
 
-namespace ashlar {
+namespace ashlar::detail {
 
 /// Waits, for destructors: whatever went wrong has been or will be reported elsewhere.
 inline void settle(Work& work) noexcept {
@@ -31,4 +31,4 @@ void settle_all(Communicator& communicator, Items& items, const WorkOf& work_of)
   }
 }
 
-}  // namespace ashlar
+}  // namespace ashlar::detail
