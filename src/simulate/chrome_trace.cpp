@@ -81,7 +81,7 @@ class Writer {
           static_cast<double>(workload_.step_picoseconds[static_cast<std::size_t>(i)]);
       if (price == 0) continue;
       const double done = begin + price * scale;
-      const std::string_view unit =
+      const std::string unit =
           node.unit < 0 ? "" : program_.graph.units[static_cast<std::size_t>(node.unit)];
       complete(span.rank_class, 0, fmt::format("{} {}", node.op->name, unit),
                node.backward ? "backward" : "forward", begin, done);
