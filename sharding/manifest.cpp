@@ -117,14 +117,15 @@ Manifest to_manifest(json content) {
   return manifest;
 }
 
-json parse_counters(const std::string& text) {
+}  // namespace
+
+json parse_counters(std::string_view text) {
   json counters = json::parse(text, nullptr, false);
   if (!counters.is_object())
-    throw InvalidArgument("the counters of a checkpoint are not a JSON object: " + text);
+    throw InvalidArgument(
+        fmt::format("the counters of a checkpoint are not a JSON object: {}", text));
   return counters;
 }
-
-}  // namespace
 
 std::filesystem::path manifest_path(const std::filesystem::path& directory) {
   return directory / "manifest.json";

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,6 +48,9 @@ struct Manifest {
 
   int ranks() const { return static_cast<int>(files.size()); }
 };
+
+/// @throws InvalidArgument for what is no JSON object.
+nlohmann::json parse_counters(std::string_view text);
 
 /// directory/manifest.json.
 std::filesystem::path manifest_path(const std::filesystem::path& directory);

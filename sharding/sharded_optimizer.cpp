@@ -18,6 +18,7 @@
 #include "sharding/flat_update.hpp"
 #include "sharding/gradient_reducer.hpp"
 #include "sharding/initialize.hpp"
+#include "sharding/manifest.hpp"
 #include "sharding/norm_exchange.hpp"
 #include "sharding/parameter_sync.hpp"
 #include "sharding/shard_update.hpp"
@@ -189,7 +190,7 @@ struct ShardedOptimizer::Implementation {
   }
 
   void save(const std::filesystem::path& directory, std::string_view counters) const {
-    nlohmann::json all = nlohmann::json::parse(counters);
+    nlohmann::json all = parse_counters(counters);
     all["step"] = steps;
     all["loss_scale"] = scale;
     if (options.replicas == nullptr || options.replicas->rank() == 0) {

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "ashlar/error.hpp"
+#include "support/temporary_folder.hpp"
 #include "wrap/toy_model.hpp"
 
 namespace ashlar::test {
@@ -178,6 +179,18 @@ TEST_CASE("sharded optimizer: ranks that gather different units say which") {
     CHECK(contains(message, "all_gather first"));
     CHECK(contains(message, "all_gather third"));
   }
+}
+
+TEST_CASE("sharded optimizer: counters that are no JSON object are refused on every rank") {
+  const TemporaryFolder folder;
+  for (const std::string& message : messages(2, [&](Communicator& world) {
+         Arrays a;
+         const ShardedOptimizer optimizer(a.list(), world, AdamW{});
+         optimizer.save(folder.path / "saved", "{\"epoch\": ");
+       })) {
+    CHECK(message == "the counters of a checkpoint are not a JSON object: {\"epoch\": ");
+  }
+  CHECK(!std::filesystem::exists(folder.path / "saved"));
 }
 
 }  // namespace ashlar::test
