@@ -17,7 +17,14 @@ struct alignas(64) Slot {
   /// More flats than this are moved in several batches.
   static constexpr std::size_t kBatch = 128;
 
-  Doorbell bell;
+  /// For news that any of the rank's threads may be waiting for.
+  void ring() {
+    bell.ring();
+    meeting.ring();
+  }
+
+  Doorbell bell;  // see Transport::bell and meeting
+  alignas(64) Doorbell meeting;
   alignas(64) std::atomic<std::int64_t> step{0};  // how many meeting points the rank has reached
   std::atomic<std::uint32_t> reading{0};          // it may be looking at a peer's buffers
   std::atomic<std::uint32_t> left{0};

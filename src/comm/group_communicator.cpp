@@ -12,7 +12,13 @@ namespace ashlar::detail {
 GroupCommunicator::GroupCommunicator(std::unique_ptr<Transport> transport)
     : transport_(std::move(transport)),
       waiter_(*transport_, [this] { return progress_messages(); }) {
-  service_->run_queued = [this] { return run_collectives(); };
+  const bool core_each = size() <= static_cast<int>(std::thread::hardware_concurrency());
+  service_->run_queued = [this, patience = core_each ? 25 : 1] {
+    waiter_.set_patience(patience);
+    const bool any = run_collectives();
+    waiter_.set_patience(1);
+    return any;
+  };
   thread_ = std::thread([this] { serve(); });
 }
 
@@ -154,6 +160,7 @@ Work GroupCommunicator::start(std::shared_ptr<Operation> operation, Kind kind,
     (message ? queued_messages_ : queued_collectives_).push_back(std::move(operation));
   }
   if (announced) transport_->bell().ring();
+  if (message) transport_->meeting().ring();
   return work;
 }
 

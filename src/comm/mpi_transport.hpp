@@ -26,6 +26,7 @@ class MpiTransport final : public Transport {
   void run(Operation& operation, Waiter& waiter) override;
   bool advance(Operation& operation) override;
   Doorbell& bell() override { return bell_; }
+  Doorbell& meeting() override { return bell_; }
   std::chrono::microseconds longest_sleep(bool waiting, bool messages_pending) const override;
   std::optional<std::string> failure() override;
   std::optional<std::string> absence(int rank) override;

@@ -146,7 +146,8 @@ void NodeTransport::consume(const Pass& pass, Range chunk) {
 void NodeTransport::meet(Waiter& waiter) {
   ++step_;
   board_.slot(rank()).step.store(step_);
-  ring_peers();
+  for (int r = 0; r < size(); ++r)
+    if (r != rank()) board_.slot(r).meeting.ring();
   const auto missing = [&](int r) {
     return board_.slot(r).step.load(std::memory_order_acquire) < step_;
   };
@@ -164,11 +165,6 @@ void NodeTransport::require_same_operation(const Waiter& waiter) {
     const Header& other = board_.slot(r).header;
     if (!first.agrees_with(other)) waiter.fail(diverged(first, r, other));
   }
-}
-
-void NodeTransport::ring_peers() {
-  for (int r = 0; r < size(); ++r)
-    if (r != rank()) board_.slot(r).bell.ring();
 }
 
 std::chrono::microseconds NodeTransport::longest_sleep(bool, bool messages_pending) const {
@@ -196,8 +192,7 @@ void NodeTransport::fail(std::string_view reason) noexcept {
   const std::size_t length = std::min(reason.size(), board_.reason.size() - 1);
   std::memcpy(board_.reason.data(), reason.data(), length);
   board_.failure.store(Board::written);
-  ring_peers();
-  bell().ring();
+  for (int r = 0; r < size(); ++r) board_.slot(r).ring();
 }
 
 void NodeTransport::settle() noexcept {
@@ -208,7 +203,7 @@ void NodeTransport::settle() noexcept {
 
 void NodeTransport::leave() noexcept {
   board_.slot(rank()).left.store(1);
-  ring_peers();
+  for (int r = 0; r < size(); ++r) board_.slot(r).ring();
 }
 
 SentBytes NodeTransport::sent_bytes() const {

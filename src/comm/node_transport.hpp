@@ -53,6 +53,7 @@ class NodeTransport final : public Transport {
   void run(Operation& operation, Waiter& waiter) override;
   bool advance(Operation& operation) override { return space_->advance(operation); }
   Doorbell& bell() override { return board_.slot(rank()).bell; }
+  Doorbell& meeting() override { return board_.slot(rank()).meeting; }
   std::chrono::microseconds longest_sleep(bool waiting, bool messages_pending) const override;
   std::optional<std::string> failure() override;
   std::optional<std::string> absence(int rank) override;
@@ -75,7 +76,6 @@ class NodeTransport final : public Transport {
   void move_staged(const Pass& pass, Waiter& waiter);
   void fill_stage(const Pass& pass, Range chunk, std::int64_t stride, std::byte* stage);
   void consume(const Pass& pass, Range chunk);
-  void ring_peers();
 
   std::unique_ptr<AddressSpace> space_;
   Board& board_;

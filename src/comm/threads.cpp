@@ -66,7 +66,7 @@ bool ProcessMemory::advance_send(Operation& operation) {
     box.values = operation.flats[0].send;
     box.header = operation.header;
     box.state.store(ThreadGroup::Mailbox::full);
-    board().slot(destination).bell.ring();
+    board().slot(destination).ring();
     operation.progress = 1;
   }
   if (box.state.load() != ThreadGroup::Mailbox::taken) return false;
@@ -89,7 +89,7 @@ bool ProcessMemory::advance_recv(Operation& operation) {
   constexpr auto other = static_cast<std::size_t>(Traffic::other);
   board().slot(source).sent[other].fetch_add(bytes);
   box.state.store(ThreadGroup::Mailbox::taken);
-  board().slot(source).bell.ring();
+  board().slot(source).ring();
   return true;
 }
 

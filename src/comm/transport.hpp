@@ -1,5 +1,5 @@
 // What a communicator stands on: it moves the data of one collective at a time and knows how the
-// other ranks are. All but bell() and fail() belong to the communication thread.
+// other ranks are. All but the bells and fail() belong to the communication thread.
 #pragma once
 
 #include <chrono>
@@ -37,8 +37,11 @@ class Transport {
   /// Moves a send or recv on without blocking. @return whether it is complete.
   virtual bool advance(Operation& operation) = 0;
 
-  /// Rung by peers and by the communicator's queue.
+  /// Wakes the communication thread: rung by the communicator's queue, messages and failures.
   virtual Doorbell& bell() = 0;
+  /// Wakes whoever runs a collective and waits for peers: rung by peers that arrive, messages and
+  /// failures. Apart from bell(), so that a caller's own collectives leave the thread asleep.
+  virtual Doorbell& meeting() = 0;
   /// How long the thread may sleep although nobody rings, while a collective waits for peers or
   /// messages are pending.
   virtual std::chrono::microseconds longest_sleep(bool waiting, bool messages_pending) const = 0;

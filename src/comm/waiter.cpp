@@ -8,11 +8,11 @@ void Waiter::until_ready(const Event& event) {
   constexpr std::chrono::microseconds poll(100);
   if (spin_until([&] { return event.done(); })) return;
   while (true) {
-    const std::uint32_t heard = transport_.bell().listen();
+    const std::uint32_t heard = transport_.meeting().listen();
     progress_();
     if (event.done()) return;
     if (const auto failure = transport_.failure()) fail(*failure);
-    transport_.bell().sleep(heard, poll);
+    transport_.meeting().sleep(heard, poll);
   }
 }
 

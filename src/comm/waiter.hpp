@@ -25,6 +25,9 @@ class Waiter {
   std::chrono::milliseconds timeout() const {
     return std::chrono::milliseconds(timeout_ms_.load());
   }
+  /// How long to poll for peers before sleeping: a caller with nothing else to do loses nothing by
+  /// it while every rank of the node has a core.
+  void set_patience(int patience) { patience_ = patience; }
   void begin(const Operation& operation) {
     operation_ = &operation;
     begun_ = Clock::now();
@@ -34,15 +37,15 @@ class Waiter {
   /// @throws CommunicationError when the group fails, a missing rank is gone, or time is up.
   template <typename Ready, typename Missing>
   void until(const Ready& ready, const Missing& missing) {
-    if (spin_until(ready)) return;
+    if (spin_until(ready, patience_)) return;
     while (true) {
-      const std::uint32_t heard = transport_.bell().listen();
+      const std::uint32_t heard = transport_.meeting().listen();
       const bool pending = progress_();
       if (ready()) return;
       std::string trouble = find_trouble(missing);
       if (!trouble.empty() && ready()) return;
       if (!trouble.empty()) fail(trouble);
-      transport_.bell().sleep(heard, transport_.longest_sleep(true, pending));
+      transport_.meeting().sleep(heard, transport_.longest_sleep(true, pending));
     }
   }
   /// What keeps a pending send or recv from ever completing, if anything.
@@ -75,6 +78,7 @@ class Waiter {
   std::atomic<std::int64_t> timeout_ms_{60'000};
   const Operation* operation_ = nullptr;
   Clock::time_point begun_{};
+  int patience_ = 1;
 };
 
 }  // namespace ashlar::detail
