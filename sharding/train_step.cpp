@@ -13,6 +13,7 @@
 #include "ashlar/allocation_trace.hpp"
 #include "ashlar/buffer.hpp"
 #include "ashlar/error.hpp"
+#include "graph/cost.hpp"
 #include "ops/product/machine.hpp"
 #include "runtime/thread_pool.hpp"
 #include "sharding/compile_step.hpp"
@@ -53,7 +54,9 @@ struct TrainStep::Implementation : CompiledStep {
       : CompiledStep(
             compile_step(model, settings, ranks.size(), host_backend(settings.threads), forwards)),
         communicator(ranks),
-        pool(config.threads) {}
+        pool(config.threads) {
+    require_kernels(programs[0].graph);
+  }
 
   /// Collective.
   void start(const Hooks& hooks) {

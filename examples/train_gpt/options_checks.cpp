@@ -71,6 +71,7 @@ void check_run(const Options& o) {
 
 void check(const Options& options) {
   ashlar::cli::check(options);
+  ashlar::cli::require_trainable(options);
   check_training(options);
   check_data(options);
   check_run(options);

@@ -36,7 +36,7 @@ void check(const PlanOptions& o) {
   require(o.global_batch % o.ranks == 0 && o.global_batch <= std::int64_t{1} << 40, "global-batch",
           std::to_string(o.global_batch),
           fmt::format("must be a multiple of the {} ranks, 2^40 at most", o.ranks));
-  require_choice("precision", o.precision, {"fp32", "bf16"});
+  require_choice("precision", o.precision, precision_names());
   require_at_least(o.top, 1, "top");
   for (const auto& [flag, value] :
        {std::pair{"tokens", o.tokens}, std::pair{"price", o.price}, std::pair{"grid", o.grid},
@@ -114,7 +114,8 @@ void print(const PlanOptions& o, const Search& search) {
     if (o.tokens > 0 && o.price > 0) fmt::print("  ${:.0f}", bill.dollars);
     if (o.tokens > 0 && bill.kwh > 0) fmt::print("  {:.0f} kWh", bill.kwh);
     if (o.tokens > 0 && o.grid > 0) fmt::print("  {:.1f} tCO2e", bill.tonnes);
-    fmt::print("\n            train_gpt {}\n", flags_of(o, plan.candidate));
+    const char* program = o.precision == "fp16" ? "ashlar report" : "train_gpt";
+    fmt::print("\n            {} {}\n", program, flags_of(o, plan.candidate));
   }
   if (o.mtbf_hours > 0 && !search.best.empty())
     fmt::print("days and costs at a goodput of {:.1f} %\n",
@@ -161,7 +162,8 @@ void add_plan(CLI::App& app, Command& command) {
   add_integer(sub, "--ranks", o.ranks, "devices that train")->capture_default_str();
   add_integer(sub, "--seq", o.seq, "tokens per sequence (the model's positions)");
   add_integer(sub, "--global-batch", o.global_batch, "sequences per step (about 4 Mi tokens)");
-  sub.add_option("--precision", o.precision, "fp32 | bf16")->capture_default_str();
+  sub.add_option("--precision", o.precision, "fp32 | bf16 | fp16 (not to train)")
+      ->capture_default_str();
   sub.add_option("--reserve", o.reserve, "bytes of a device for others")->capture_default_str();
   sub.add_option("--tokens", o.tokens, "to train on: days and costs are of them");
   sub.add_option("--price", o.price, "dollars per device and hour");

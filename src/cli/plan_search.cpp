@@ -19,7 +19,7 @@ constexpr std::int64_t kStepTokens = std::int64_t{1} << 22;
 constexpr int kTriesPerPlan = 4;  // Programs compiled for each plan that is printed
 constexpr int kLeanestTries = 8;  // and to find out whether a model fits at all
 
-DType dtype_of(const PlanOptions& o) { return o.precision == "bf16" ? DType::bf16 : DType::f32; }
+DType dtype_of(const PlanOptions& o) { return dtype_of_precision(o.precision); }
 
 TrainConfig config_of(const PlanOptions& o, const planner::Candidate& c) {
   TrainConfig config;
@@ -49,7 +49,7 @@ struct Question {
     const std::int64_t per_rank = std::max<std::int64_t>(
         1, kStepTokens / problem.sequence / static_cast<std::int64_t>(o.ranks));
     problem.global_batch = o.global_batch > 0 ? o.global_batch : per_rank * o.ranks;
-    problem.bf16 = dtype_of(o) == DType::bf16;
+    problem.bf16 = size_of(dtype_of(o)) == 2;
     found.cluster = simulate::cluster(o.cluster);
     found.capacity = static_cast<std::int64_t>(found.cluster.device.memory_bytes) -
                      bytes_of("reserve", o.reserve);

@@ -29,8 +29,8 @@ ZeroCase closed_form(const ReportOptions& o, int stage) {
   zero.trainable = zero.padded = zero.padded_trainable = static_cast<std::int64_t>(o.parameters);
   zero.ranks = o.ranks;
   zero.stage = stage;
-  zero.bf16 = o.precision == "bf16";
-  zero.bf16_wire = o.reduce_dtype == "bf16";
+  zero.bf16 = size_of(dtype_of_precision(o.precision)) == 2;
+  zero.bf16_wire = size_of(dtype_of_precision(o.reduce_dtype)) == 2;
   zero.accumulate = o.accumulate;
   zero.reduce_each = o.reduce == "each";
   zero.layer_order = o.order == "layers";
@@ -178,6 +178,7 @@ int report_steps(const std::vector<ReportOptions>& stages, const StepFlags& flag
 void require_alone(const ReportOptions& o) {
   const bool one_file = !o.html.empty() || !o.snapshot.empty();
   require(!o.all_stages || !one_file, "all-stages", "", "goes with no --html or --snapshot");
+  if (o.measure) require_trainable(o);
   require(!o.measure || !o.json, "measure", "", "prints a table; leave out --json");
   require(o.reserve == "0" || !o.device_memory.empty(), "reserve", o.reserve,
           "needs --device-memory SIZE");

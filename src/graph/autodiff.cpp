@@ -6,15 +6,13 @@
 
 #include "ashlar/error.hpp"
 #include "ashlar/ops.hpp"
+#include "base/floating.hpp"
 #include "graph/sweep.hpp"
 
 namespace ashlar {
 namespace {
 
-bool is_float(Value value) {
-  return value && (value.dtype() == DType::f32 || value.dtype() == DType::bf16 ||
-                   value.dtype() == DType::f64);
-}
+bool is_float(Value value) { return value && ashlar::is_float(value.dtype()); }
 
 /// What f did when it was called.
 struct Trace {

@@ -1,5 +1,9 @@
 #include "graph/cost.hpp"
 
+#include <fmt/format.h>
+
+#include "ashlar/error.hpp"
+
 namespace ashlar {
 
 NodeTypes types_of(const Graph& graph, const Node& node) {
@@ -14,6 +18,18 @@ std::int64_t workspace_of(const Graph& graph, const Node& node, const Backend& b
   if (node.op->workspace == nullptr) return 0;
   const NodeTypes types = types_of(graph, node);
   return node.op->workspace({types.inputs, types.outputs, node.attributes}, backend);
+}
+
+void require_kernels(const Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    if (node.op->run == nullptr) continue;
+    for (const auto* ids : {&node.inputs, &node.outputs})
+      for (const ValueId id : *ids)
+        if (id != kNoValue && graph[id].type.dtype == DType::f16)
+          throw InvalidArgument(fmt::format(
+              "{}: there are no kernels for f16, it can be planned only; compute in bf16 or f32",
+              node.op->name));
+  }
 }
 
 Cost cost_of(const Graph& graph, const Node& node) {

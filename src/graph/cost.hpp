@@ -17,6 +17,10 @@ NodeTypes types_of(const Graph& graph, const Node& node);
 /// to know it: not cheap.
 std::int64_t workspace_of(const Graph& graph, const Node& node, const Backend& backend);
 
+/// @throws InvalidArgument for an element type that steps can be planned in but no kernel computes
+/// in: f16.
+void require_kernels(const Graph& graph);
+
 /// What one run of the node costs by its row; nothing for views and rows without a cost.
 Cost cost_of(const Graph& graph, const Node& node);
 /// Floating-point operations of all nodes, each run once.

@@ -5,6 +5,7 @@
 
 #include "ashlar/error.hpp"
 #include "ashlar/ops.hpp"
+#include "base/floating.hpp"
 #include "graph/forward_backward.hpp"
 #include "graph/remove_unused.hpp"
 
@@ -12,10 +13,6 @@ namespace ashlar {
 namespace {
 
 std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-bool has_derivative(const TensorType& type) {
-  return type.dtype == DType::f32 || type.dtype == DType::bf16 || type.dtype == DType::f64;
-}
 
 /// By node: does it depend on one of these values?
 std::vector<bool> depends_on(const Graph& graph, std::span<const ValueId> values) {
@@ -46,7 +43,7 @@ void trace(Tracer& tracer, const Function& f, std::span<const TensorType> inputs
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const TensorType type = outputs[i].type();
     tracer.output(fmt::format("output {}", i), outputs[i]);
-    cotangents.push_back(has_derivative(type)
+    cotangents.push_back(is_float(type.dtype)
                              ? tracer.input(fmt::format("cotangent {}", i), type.dtype, type.shape)
                              : Value());
   }

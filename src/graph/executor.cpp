@@ -32,6 +32,7 @@ Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
       pool_(pool),
       work_(program.graph.nodes.size()),
       live_(program, [this](const Operand& operand) { return bind(operand).data; }) {
+  require_kernels(program.graph);
   poison = kDebugBuild;
   for (int i = 0; i < static_cast<int>(program.steps.size()); ++i) {
     const Step& step = program.steps[index(i)];

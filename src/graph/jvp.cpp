@@ -4,6 +4,7 @@
 
 #include "ashlar/error.hpp"
 #include "ashlar/ops.hpp"
+#include "base/floating.hpp"
 #include "graph/sweep.hpp"
 
 namespace ashlar {
@@ -92,10 +93,7 @@ class Forward {
   std::vector<Value> tangents_;
 };
 
-bool is_float(Value value) {
-  return value && (value.dtype() == DType::f32 || value.dtype() == DType::bf16 ||
-                   value.dtype() == DType::f64);
-}
+bool is_float(Value value) { return value && ashlar::is_float(value.dtype()); }
 
 /// The row's vjp for one cotangent of output 0, by the inputs that have tangents.
 std::vector<Value> gradients(const JvpArguments& a, Value cotangent) {

@@ -203,7 +203,7 @@ namespace kernels {
 std::int64_t attention_backward_workspace(const AttentionSizes& sizes, DType dtype) {
   const auto bytes = [&](auto wide) {
     Scratch scratch(nullptr);
-    BackwardTiles<decltype(wide)>(scratch, sizes, dtype == DType::bf16);
+    BackwardTiles<decltype(wide)>(scratch, sizes, size_of(dtype) == 2);
     return scratch.used();
   };
   return dtype == DType::f64 ? bytes(double{}) : bytes(float{});

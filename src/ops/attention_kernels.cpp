@@ -142,7 +142,7 @@ namespace kernels {
 std::int64_t attention_workspace(const AttentionSizes& sizes, DType dtype) {
   const auto bytes = [&](auto wide) {
     Scratch scratch(nullptr);
-    AttentionTiles<decltype(wide)>(scratch, sizes.head_size, dtype == DType::bf16);
+    AttentionTiles<decltype(wide)>(scratch, sizes.head_size, size_of(dtype) == 2);
     return scratch.used();
   };
   return dtype == DType::f64 ? bytes(double{}) : bytes(float{});

@@ -9,6 +9,7 @@
 #include "ashlar/error.hpp"
 #include "ashlar/op.hpp"
 #include "ashlar/ops.hpp"
+#include "base/floating.hpp"
 
 namespace ashlar {
 
@@ -18,12 +19,9 @@ void require(bool holds, fmt::format_string<Arguments...> format, Arguments&&...
   if (!holds) throw InvalidArgument(fmt::format(format, std::forward<Arguments>(arguments)...));
 }
 
-inline bool is_float(DType dtype) {
-  return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f64;
-}
-
 inline void require_float(const TensorType& type) {
-  require(is_float(type.dtype), "computes in f32, bf16 or f64, not in {}", name_of(type.dtype));
+  require(is_float(type.dtype), "computes in floating-point numbers, not in {}",
+          name_of(type.dtype));
 }
 
 /// "f32[4, 256]".

@@ -20,7 +20,7 @@ struct ZeroCase {
   std::int64_t frozen = 0;
   int ranks = 1;
   int stage = 0;
-  bool bf16 = false;       // parameters and gradients
+  bool bf16 = false;       // or fp16: parameters and gradients
   bool bf16_wire = false;  // gradients on the wire
   std::int64_t accumulate = 1;
   bool reduce_each = false;

@@ -43,6 +43,19 @@ TEST_CASE("plan: the largest model of a family, and one that does not fit") {
   CHECK(Json::parse(none.out)["plans"].empty());
 }
 
+TEST_CASE("plan: fp16 plans as bf16 does, and names the program that takes its flags") {
+  const std::string line =
+      kProgram + "plan --model gpt3-1.3b --ranks 16 --global-batch 64 --top 1 --precision ";
+  Json half = json_of(line + "fp16"), brain = json_of(line + "bf16");
+  const Json &a = half["plans"][0], &b = brain["plans"][0];
+  for (const char* key : {"peak_bytes", "least_bytes", "seconds_per_step", "stage", "batch"})
+    CHECK(a[key] == b[key]);
+  CHECK(contains(a["flags"].get<std::string>(), "--precision fp16"));
+  const Finished text = run(line + "fp16");
+  CHECK(contains(text.out, "ashlar report --model"));
+  CHECK(!contains(text.out, "train_gpt"));
+}
+
 TEST_CASE("plan: bad input is one line and exit 2") {
   const std::vector<std::pair<std::string, std::string>> cases{
       {"--model gpt9", "gpt2"},

@@ -173,6 +173,30 @@ TEST_CASE("report: other tools' numbers, and why ours differ") {
     CHECK(report(std::string("--model gpt2 --seq 64 --compat ") + tool)["rows"].size() >= 3);
 }
 
+TEST_CASE("report: fp16 takes bf16's bytes; train_gpt and --measure refuse it") {
+  const Desk desk;
+  for (const char* flags : {"--ranks 3", "--ranks 2 --accumulate 2 --stage 1 --reduce each",
+                            "--ranks 4 --accumulate 2 --order layers --clip 1"}) {
+    Json half = report(step(desk) + flags + " --precision fp16");
+    Json brain = report(step(desk) + flags + " --precision bf16");
+    CHECK(half["precision"] == "fp16");
+    half.erase("precision");
+    brain.erase("precision");
+    CHECK(half == brain);
+  }
+  Json closed = report("--params 7.5e9 --ranks 64 --stage 2 --precision fp16");
+  CHECK(closed["model_state_bytes"]["gradient"] == 2 * 7'500'000'000 / 64);
+  for (const std::string& line : {desk.base() + "--steps 1 --precision fp16",
+                                  desk.base() + "--steps 1 --precision bf16 --reduce-dtype fp16",
+                                  kReport + step(desk) + "--precision fp16 --measure"}) {
+    const Finished done = run(line);
+    CAPTURE(done.err);
+    CHECK(done.code == 2);
+    CHECK(done.err.find("fp16: can be reported") != std::string::npos);
+    CHECK(std::ranges::count(done.err, '\n') == 1);
+  }
+}
+
 TEST_CASE("completion: a script that bash takes, with commands, flags and models") {
   const TemporaryFolder folder;
   const Finished done = run(std::string(ASHLAR_PROGRAM) + " completion");

@@ -56,6 +56,11 @@ TEST_CASE("simulate: ranks kept apart print the same numbers") {
   }
 }
 
+TEST_CASE("simulate: fp16 takes bf16's time and bytes") {
+  CHECK(json_of(kSmall + "--ranks 16 --precision fp16 --cluster dgx2-v100") ==
+        json_of(kSmall + "--ranks 16 --precision bf16 --cluster dgx2-v100"));
+}
+
 TEST_CASE("simulate: stragglers cost what they are slower, on one rank exactly") {
   const Json even = json_of(kSmall + "--ranks 1"),
              late = json_of(kSmall + "--ranks 1 --stragglers 1x2");

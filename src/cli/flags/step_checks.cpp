@@ -46,7 +46,7 @@ void check(const StepOptions& o) {
   require(o.stage >= 0 && o.stage <= 3, "stage", std::to_string(o.stage), "must be 0, 1, 2 or 3");
   for (const auto& [flag, value] :
        {std::pair{"precision", o.precision}, std::pair{"reduce-dtype", o.reduce_dtype}})
-    require_choice(flag, value, {"fp32", "bf16"});
+    require_choice(flag, value, precision_names());
   require_choice("reduce", o.reduce, {"each", "last"});
   require_choice("order", o.order, {"micro-batches", "layers"});
   require_choice("recompute", o.recompute, recompute_names());
@@ -61,6 +61,13 @@ void check(const StepOptions& o) {
   require(o.threads <= kMostThreads, "threads", std::to_string(o.threads),
           fmt::format("must be {} or less", kMostThreads));
   require_at_least(o.prefetch, 0, "prefetch");
+}
+
+void require_trainable(const StepOptions& o) {
+  for (const auto& [flag, value] :
+       {std::pair{"precision", o.precision}, std::pair{"reduce-dtype", o.reduce_dtype}})
+    require(dtype_of_precision(value) != DType::f16, flag, value,
+            "can be reported, planned and simulated, not trained; use bf16");
 }
 
 }  // namespace ashlar::cli

@@ -11,8 +11,8 @@ StepFlags::StepFlags(CLI::App& app, StepOptions& o) : app_(app), options_(o) {
                  "tiny, gpt2-xl, gpt3-175b, megatron-1t, mpt-7b, llama2-70b, mistral-7b, ..., or a "
                  "config.json");
   add_integer(app, "--stage", o.stage, "ZeRO stage, 0 to 3");
-  app.add_option("--precision", o.precision, "fp32 | bf16");
-  app.add_option("--reduce-dtype", reduce_dtype_, "fp32 | bf16: gradients on the wire");
+  app.add_option("--precision", o.precision, "fp32 | bf16 | fp16 (not to train)");
+  app.add_option("--reduce-dtype", reduce_dtype_, "fp32 | bf16 | fp16: gradients on the wire");
   add_integer(app, "--batch", o.batch, "sequences per rank");
   add_integer(app, "--seq", o.seq, "tokens per sequence");
   add_integer(app, "--accumulate", o.accumulate, "micro-batches per step");
@@ -74,11 +74,22 @@ Recompute recompute_of(std::string_view name) {
   return Recompute::cheap;
 }
 
-DType dtype_of(const std::string& precision) {
-  return precision == "bf16" ? DType::bf16 : DType::f32;
-}
+constexpr std::pair<std::string_view, DType> kPrecisions[] = {
+    {"fp32", DType::f32}, {"bf16", DType::bf16}, {"fp16", DType::f16}};
 
 }  // namespace
+
+std::vector<std::string> precision_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, dtype] : kPrecisions) names.emplace_back(name);
+  return names;
+}
+
+DType dtype_of_precision(std::string_view precision) {
+  for (const auto& [name, dtype] : kPrecisions)
+    if (name == precision) return dtype;
+  return DType::f32;
+}
 
 std::string_view recompute_name(Recompute how) {
   for (const auto& [text, value] : kRecompute)
@@ -95,7 +106,7 @@ std::vector<std::string> recompute_names() {
 TrainConfig step_config(const StepOptions& o) {
   TrainConfig config;
   config.zero = {o.stage, o.bucket, o.prefetch, o.overlap, o.reshard};
-  config.precision = {dtype_of(o.precision), dtype_of(o.reduce_dtype)};
+  config.precision = {dtype_of_precision(o.precision), dtype_of_precision(o.reduce_dtype)};
   config.clip = o.clip;
   config.micro_batches = o.accumulate;
   config.reduce = o.reduce == "each" ? ReduceWhen::each : ReduceWhen::last;
@@ -108,7 +119,7 @@ TrainConfig step_config(const StepOptions& o) {
 }
 
 ModelTrace model_trace(const StepOptions& o, std::int64_t batch, double dropout) {
-  return {batch, o.seq, dtype_of(o.precision), dropout, o.freeze};
+  return {batch, o.seq, dtype_of_precision(o.precision), dropout, o.freeze};
 }
 
 void require_frozen(const StepOptions& o, std::span<const Parameter> parameters) {

@@ -17,8 +17,8 @@ namespace ashlar::cli {
 struct StepOptions {
   std::string model = "tiny";  // a name, or the path of a config.json
   int stage = 3;
-  std::string precision = "fp32";       // fp32 | bf16
-  std::string reduce_dtype = "fp32";    // fp32 | bf16
+  std::string precision = "fp32";       // fp32 | bf16 | fp16
+  std::string reduce_dtype = "fp32";    // fp32 | bf16 | fp16
   std::int64_t batch = 8;               // sequences per rank and micro-batch
   std::int64_t seq = 256;               // tokens per sequence
   std::int64_t accumulate = 1;          // micro-batches per step
@@ -56,6 +56,12 @@ class StepFlags {
 
 /// @throws InvalidArgument for the first flag whose value cannot be used.
 void check(const StepOptions& options);
+
+/// What --precision takes, and the type that it names.
+std::vector<std::string> precision_names();
+DType dtype_of_precision(std::string_view precision);
+/// @throws InvalidArgument for fp16, in which a step can be planned but not run.
+void require_trainable(const StepOptions& options);
 
 /// What --recompute takes.
 std::vector<std::string> recompute_names();

@@ -19,6 +19,13 @@ Gemm part(Gemm gemm, bool by_rows, std::int64_t count) {
   return gemm;
 }
 
+/// There are no f16 products; what such a one would need is sized as bf16's.
+Gemm sized_as(Gemm gemm) {
+  for (DType* dtype : {&gemm.dtype, &gemm.result})
+    if (*dtype == DType::f16) *dtype = DType::bf16;
+  return gemm;
+}
+
 void check_types(const Gemm& gemm) {
   const bool known =
       gemm.dtype == DType::f32 || gemm.dtype == DType::bf16 || gemm.dtype == DType::f64;
@@ -70,7 +77,7 @@ std::unique_ptr<GemmKernel> make_gemm_kernel(const Gemm& gemm, const GemmRule& r
 }
 
 GemmPlan::GemmPlan(const Gemm& gemm, const Backend& backend)
-    : GemmPlan(gemm, gemm_rule(gemm, backend.cpu), backend.threads) {}
+    : GemmPlan(sized_as(gemm), gemm_rule(sized_as(gemm), backend.cpu), backend.threads) {}
 
 GemmPlan::GemmPlan(const Gemm& gemm, const GemmRule& rule, int threads)
     : gemm_(with_leading_dimensions(gemm)), by_rows_(gemm.m >= gemm.n) {

@@ -61,7 +61,8 @@ std::unique_ptr<GemmKernel> make_gemm_kernel(const Gemm& gemm, const GemmRule& r
 class GemmPlan {
  public:
   GemmPlan() = default;
-  /// @throws InvalidArgument for element types that have no product.
+  /// Of f16: bf16's, for its workspace alone. @throws InvalidArgument for element types that have
+  /// no product.
   GemmPlan(const Gemm& gemm, const Backend& backend);
   GemmPlan(const Gemm& gemm, const GemmRule& rule, int threads);
 

@@ -31,7 +31,7 @@ HeadPlan::HeadPlan(const Head& head, const Backend& backend)
     : head_(head),
       sums_(statistics_dtype(head.dtype)),
       chunk_(std::max<std::int64_t>(1, std::min(head.rows, kChunkRows))),
-      block_(head.dtype == DType::bf16 && head.dweight
+      block_(size_of(head.dtype) == 2 && head.dweight
                  ? std::max<std::int64_t>(1, std::min(head.rows, kBlockRows))
                  : chunk_),
       accumulator_(head.dweight && head.rows > block_ && head.dweight_dtype != sums_) {

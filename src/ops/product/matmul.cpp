@@ -132,7 +132,7 @@ const OpDef kMatmul{.name = "matmul",
 
 Value matmul(Value a, Value b, MatmulOptions options, Where where) {
   const DType wanted = options.dtype == DType::u8 ? a.dtype() : options.dtype;
-  const bool native = wanted == a.dtype() || (a.dtype() == DType::bf16 && wanted == DType::f32);
+  const bool native = wanted == a.dtype() || (size_of(a.dtype()) == 2 && wanted == DType::f32);
   const DType product = native ? wanted : statistics_dtype(a.dtype());
   const Value c = a.tracer().apply1(kMatmul, {a, b},
                                     {{"transpose_a", std::int64_t{options.transpose_a}},
