@@ -233,6 +233,12 @@ void add_report(CLI::App& app, Command& command) {
   sub.add_option("--html", o.html, "a page with timeline and sliders");
   sub.add_option("--snapshot", o.snapshot, "the plan for PyTorch's memory_viz");
   sub.add_option("--compat", o.compat, "zero-paper | deepspeed | accelerate | megatron | eleuther");
+  add_integer(sub, "--tensor-parallel", o.tensor_parallel,
+              "as --compat eleuther or megatron has it; else not supported");
+  add_integer(sub, "--pipeline-parallel", o.pipeline_parallel,
+              "as --compat eleuther has it; else not supported");
+  sub.add_flag("--partition-activations", o.partition_activations,
+               "of --compat eleuther: over the ranks of tensor parallelism");
   sub.add_flag("--measure", o.measure, "run two steps here and compare; exit 1 when they differ");
   sub.add_option("--diff", o.diff, "two files of --json")->expected(2);
   for (const char* flag : {"--ranks", "--optimizer", "--reserve"})

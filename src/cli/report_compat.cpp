@@ -84,13 +84,16 @@ void add_accelerate(const Counted& c, Json& rows) {
 
 compat::TransformerShape shape_of(const ReportOptions& o) {
   const LanguageModel model = report_model(o);
-  return {model.layers(), model.heads(), model.width(), o.seq, o.batch, 1};
+  return {model.layers(), model.heads(), model.width(), o.seq, o.batch, o.tensor_parallel};
 }
 
 void add_megatron(const ReportOptions& o, Json& rows) {
   for (const auto& [name, how] :
-       {std::pair{"no recomputation", compat::Activations::none},
-        std::pair{"selective recomputation", compat::Activations::sequence_selective},
+       {std::pair{"no recomputation", compat::Activations::tensor},
+        std::pair{"no recomputation, sequence parallel", compat::Activations::sequence},
+        std::pair{"selective recomputation", compat::Activations::selective},
+        std::pair{"selective recomputation, sequence parallel",
+                  compat::Activations::sequence_selective},
         std::pair{"full recomputation", compat::Activations::full}})
     rows.push_back(
         {{"name", name}, {"activation_gib", gib(compat::activation_bytes(shape_of(o), how))}});
@@ -98,12 +101,14 @@ void add_megatron(const ReportOptions& o, Json& rows) {
 
 void add_eleuther(const ReportOptions& o, const Counted& c, Json& rows) {
   for (int stage = 0; stage <= 3; ++stage) {
-    const auto estimate = compat::eleuther(c.parameters, shape_of(o), o.ranks, stage);
+    const auto estimate = compat::eleuther(
+        {c.parameters, shape_of(o), o.ranks, stage, o.pipeline_parallel, o.partition_activations});
     rows.push_back({{"name", fmt::format("stage {}", stage)},
                     {"model_gib", gib(estimate.model)},
                     {"gradient_gib", gib(estimate.gradient)},
                     {"optimizer_gib", gib(estimate.optimizer)},
                     {"activation_gib", gib(estimate.activation)},
+                    {"communication_gib", gib(estimate.communication)},
                     {"total_gib", gib(estimate.sum())}});
   }
 }
@@ -119,8 +124,8 @@ const std::map<std::string, std::string>& reasons() {
       {"accelerate",
        "four times the weights for Adam: no activations, no buffers, no sharding, no masters"},
       {"eleuther",
-       "gradients always of 4 bytes, activations of a layer by 34 s b h, no buffers; ours keeps "
-       "16-bit gradients without accumulation and plans buffers in one arena"},
+       "gradients always of 4 bytes, activations of a layer by 34 s b h, buffers of DeepSpeed's "
+       "default sizes; ours keeps 16-bit gradients without accumulation and plans its buffers"},
       {"megatron",
        "16-bit activations of a layer with attention's matrix and dropout masks (Korthikanti et "
        "al., 2022); ours never stores that matrix, and plans buffers in one arena"}};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "cli/flags/flag_values.hpp"
 #include "cli/flags/seat.hpp"
@@ -28,6 +29,25 @@ Backend backend_of(const ReportOptions& o) {
   return {o.backend.empty() ? cpu_name() : o.backend, threads};
 }
 
+/// Ashlar has none of it; the tools of --compat do.
+void check_parallel(const ReportOptions& o) {
+  const bool eleuther = o.compat == "eleuther";
+  for (const auto& [flag, value, known] :
+       {std::tuple{"tensor-parallel", o.tensor_parallel, eleuther || o.compat == "megatron"},
+        std::tuple{"pipeline-parallel", o.pipeline_parallel, eleuther}}) {
+    require_at_least(value, 1, flag);
+    require(value == 1 || known, flag, std::to_string(value),
+            "not supported but for what another tool prints of it (--compat eleuther)");
+    require(o.ranks % value == 0, flag, std::to_string(value),
+            fmt::format("must divide the {} ranks", o.ranks));
+  }
+  const std::int64_t both = std::int64_t{o.tensor_parallel} * o.pipeline_parallel;
+  require(o.ranks % both == 0, "pipeline-parallel", std::to_string(o.pipeline_parallel),
+          fmt::format("must divide the {} ranks together with --tensor-parallel", o.ranks));
+  if (o.partition_activations && !eleuther)
+    throw InvalidArgument("--partition-activations: is of --compat eleuther");
+}
+
 }  // namespace
 
 void check(const ReportOptions& o) {
@@ -39,6 +59,7 @@ void check(const ReportOptions& o) {
   const int node = o.ranks_per_node;
   require(node == 0 || o.ranks < node || o.ranks % node == 0, "ranks", std::to_string(o.ranks),
           fmt::format("must be a multiple of the {} ranks of a node", node));
+  check_parallel(o);
   require_choice("optimizer", o.optimizer, {"adamw", "sgd", "momentum"});
   if (!o.backend.empty()) require_choice("backend", o.backend, kProcessors);
   if (!o.by.empty()) require_choice("by", o.by, {"unit", "module", "op"});

@@ -20,6 +20,9 @@ struct ReportOptions : StepOptions {
   std::int64_t sample = 0;          // more than 0: with a model that samples
   double parameters = 0;            // --params: more than 0: no model
   double largest_layer = 0;         // --largest-layer, beside it
+  /// Of the other tools of --compat; Ashlar has neither.
+  int tensor_parallel = 1, pipeline_parallel = 1;
+  bool partition_activations = false;
   bool all_stages = false, json = false, markdown = false, measure = false;
   std::string html, snapshot, by, compat;
   std::string device_memory, reserve = "0";

@@ -72,14 +72,20 @@ double activation_bytes(const TransformerShape& shape, Activations how) {
   return sbh * static_cast<double>(shape.layers) * per_layer();
 }
 
-EleutherEstimate eleuther(double parameters, const TransformerShape& shape, int ranks, int stage) {
+EleutherEstimate eleuther(const EleutherCase& c) {
+  constexpr double kAllGatherBucket = 5e8, kLiveParameters = 1e9;  // the tool's defaults
   const auto share = [&](double bytes, bool sharded) {
-    return parameters * bytes / (sharded ? ranks : 1);
+    return c.parameters * bytes / (sharded ? c.ranks : 1);
   };
-  TransformerShape whole = shape;
-  whole.tensor_parallel = 1;
-  return {share(2, stage >= 3), share(4, stage >= 2), share(12, stage >= 1),
-          activation_bytes(whole, Activations::sequence_selective)};
+  const int parallel = c.shape.tensor_parallel * c.pipeline_parallel;
+  TransformerShape held = c.shape;
+  if (!c.partition_activations) held.tensor_parallel = 1;
+  EleutherEstimate estimate{share(2, c.stage >= 3) / parallel, share(4, c.stage >= 2),
+                            share(12, c.stage >= 1),
+                            activation_bytes(held, Activations::sequence_selective), 0};
+  if (c.ranks > 1 && c.stage >= 1) estimate.communication += 2 * kAllGatherBucket;
+  if (c.ranks > 1 && c.stage >= 3) estimate.communication += 2 * kLiveParameters;
+  return estimate;
 }
 
 }  // namespace ashlar::compat

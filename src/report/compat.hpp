@@ -53,13 +53,24 @@ struct TransformerShape {
 };
 double activation_bytes(const TransformerShape& shape, Activations how);
 
-/// EleutherAI cookbook's calc_transformer_mem, without tensor and pipeline parallelism: 2 bytes of
-/// parameter, 4 of gradient, 12 of optimizer state, and 34 s b h L of activations.
+/// EleutherAI cookbook's calc_transformer_mem with activation checkpointing: 2 bytes of parameter,
+/// 4 of gradient, 12 of optimizer state, 34 s b h L of activations, and DeepSpeed's buffers. Ranks
+/// of tensor and pipeline parallelism share parameters alone; what ZeRO shards it divides by all
+/// ranks, theirs included, though parameters have been divided by them before.
+struct EleutherCase {
+  double parameters = 0;
+  TransformerShape shape;
+  int ranks = 1;  // all of them
+  int stage = 0;
+  int pipeline_parallel = 1;
+  bool partition_activations = false;  // over the ranks of tensor parallelism (ZeRO-R)
+};
 struct EleutherEstimate {
   double model = 0, gradient = 0, optimizer = 0, activation = 0;
+  double communication = 0;  // an all-gather bucket; at stage 3 live parameters; none for one rank
 
-  double sum() const { return model + gradient + optimizer + activation; }
+  double sum() const { return model + gradient + optimizer + activation + communication; }
 };
-EleutherEstimate eleuther(double parameters, const TransformerShape& shape, int ranks, int stage);
+EleutherEstimate eleuther(const EleutherCase& c);
 
 }  // namespace ashlar::compat

@@ -173,6 +173,24 @@ TEST_CASE("report: other tools' numbers, and why ours differ") {
     CHECK(report(std::string("--model gpt2 --seq 64 --compat ") + tool)["rows"].size() >= 3);
 }
 
+TEST_CASE("report: another tool's tensor parallelism, known to it alone") {
+  const std::string flags =
+      "--model gpt2 --seq 64 --ranks 16 --tensor-parallel 2 --compat eleuther";
+  const Json whole = report(flags), apart = report(flags + " --partition-activations");
+  const Json half = report(flags + " --pipeline-parallel 2");
+  for (const int stage : {1, 3}) {
+    const Json &a = whole["rows"][stage], &b = apart["rows"][stage], &c = half["rows"][stage];
+    CHECK(a["activation_gib"].get<double>() == 2 * b["activation_gib"].get<double>());
+    CHECK(a["model_gib"].get<double>() == 2 * c["model_gib"].get<double>());
+    CHECK(a["communication_gib"].get<double>() > 0.9);
+  }
+  const Json one = report("--model gpt2 --seq 64 --ranks 8 --compat megatron");
+  const Json eight =
+      report("--model gpt2 --seq 64 --ranks 8 --compat megatron --tensor-parallel 8");
+  CHECK(one["rows"][1]["activation_gib"].get<double>() ==
+        doctest::Approx(8 * eight["rows"][1]["activation_gib"].get<double>()));
+}
+
 TEST_CASE("report: fp16 takes bf16's bytes; train_gpt and --measure refuse it") {
   const Desk desk;
   for (const char* flags : {"--ranks 3", "--ranks 2 --accumulate 2 --stage 1 --reduce each",
@@ -231,6 +249,13 @@ TEST_CASE("report: bad input is one line and exit 2") {
       {"--backend i8086", "--backend"},
       {"--by colour", "--by"},
       {"--compat gpt4", "--compat"},
+      {"--tensor-parallel 2 --ranks 2", "not supported"},
+      {"--compat deepspeed --tensor-parallel 2 --ranks 2", "not supported"},
+      {"--compat megatron --pipeline-parallel 2 --ranks 2", "not supported"},
+      {"--compat eleuther --tensor-parallel 2 --ranks 3", "must divide"},
+      {"--compat eleuther --tensor-parallel 2 --pipeline-parallel 2 --ranks 6", "must divide"},
+      {"--compat eleuther --tensor-parallel 0", "--tensor-parallel"},
+      {"--compat megatron --partition-activations", "--partition-activations"},
       {"--diff a.json b.json", "a.json"},
       {"--html /no/such/folder/r.html", "/no/such/folder/r.html"},
       {"--seq 257", "257"}};

@@ -164,14 +164,54 @@ TEST_CASE("published: what accelerate's estimate-memory prints of BERT" * kWithD
   CHECK(rows == 4);
 }
 
-TEST_CASE("published: EleutherAI's default model" * kWithData) {
-  const compat::TransformerShape shape{44, 64, 6144, 2048, 1, 1};
-  const auto estimate = compat::eleuther(38.32 * kGiB / 2, shape, 1, 1);  // as it prints the model
-  check_printed(estimate.activation / kGiB, "17.53");
-  const double share = 0.005 / 38.32;  // of that digit
-  CHECK(estimate.gradient / kGiB == doctest::Approx(76.65).epsilon(share));
-  CHECK(estimate.optimizer / kGiB == doctest::Approx(229.95).epsilon(share));
-  CHECK(estimate.sum() / kGiB == doctest::Approx(362.45).epsilon(share));
+namespace {
+
+/// "total act 68.00, model 12.80, grad 25.60, opt 76.79 GiB": the number after a word; else "".
+std::string number_after(const std::string& text, const std::string& word) {
+  const std::size_t at = text.find(word + ' ');
+  if (at == std::string::npos) return "";
+  const std::size_t begin = at + word.size() + 1;
+  return text.substr(begin, text.find_first_not_of("0123456789.", begin) - begin);
+}
+
+/// What the tool counts of a GPT: both ends' words, positions, norms, products; 51,200 words.
+double eleuther_parameters(const compat::TransformerShape& shape) {
+  const auto layers = static_cast<double>(shape.layers), width = static_cast<double>(shape.hidden);
+  return 2 * 51200 * width + width * static_cast<double>(shape.sequence) +
+         (8 * layers + 2) * width + 12 * layers * width * width;
+}
+
+}  // namespace
+
+TEST_CASE("published: EleutherAI's calculator, with ZeRO and tensor parallelism" * kWithData) {
+  const std::map<std::string, compat::TransformerShape> models{
+      {"20B default", {44, 64, 6144, 2048, 1, 1}}, {"pythia-6.9B", {32, 32, 4096, 2048, 8, 2}}};
+  int rows = 0;
+  for (const published::Row& row : published::read("estimator_outputs.csv")) {
+    if (!has(row.at("tool"), "EleutherAI")) continue;
+    const std::string& options = row.at("options");
+    const std::string& note = row.at("observed_or_note");
+    CAPTURE(options);
+    compat::EleutherCase c;
+    c.shape = models.at(row.at("model"));
+    c.parameters = eleuther_parameters(c.shape);
+    c.ranks = std::stoi(row.at("gpus_per_node")) * std::stoi(row.at("nodes"));
+    c.stage = has(options, "z3") ? 3 : 1;
+    c.partition_activations = has(options, "-pa");
+    check_printed(compat::eleuther(c).sum() / kGiB, row.at("gpu_GB(GiB)"));
+    compat::EleutherCase whole = c;  // its "total" figures: of one replica
+    whole.ranks = whole.shape.tensor_parallel = 1;
+    whole.stage = 0;
+    const auto total = compat::eleuther(whole);
+    for (const auto& [word, bytes] :
+         {std::pair{"act", total.activation}, std::pair{"model", total.model},
+          std::pair{"grad", total.gradient}, std::pair{"opt", total.optimizer}}) {
+      CAPTURE(word);
+      if (has(note, "model")) check_printed(bytes / kGiB, number_after(note, word));
+    }
+    ++rows;
+  }
+  CHECK(rows == 3);
 }
 
 TEST_CASE("published: Korthikanti's activations and their parts" * kWithData) {
