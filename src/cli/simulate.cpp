@@ -2,14 +2,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "ashlar/error.hpp"
 #include "ashlar/nn/language_model.hpp"
-#include "cli/checks.hpp"
+#include "base/parse_number.hpp"
+#include "base/printable.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags/flag_values.hpp"
 #include "cli/flags/step_options.hpp"
@@ -26,10 +25,9 @@ using namespace simulate;
 
 struct Options {
   StepOptions step;
-  std::string cluster = "dgx-a100", stragglers, collective = "auto", trace, sweep, csv, svg;
+  std::string cluster = "dgx-a100", stragglers, jitter, collective = "auto", trace, sweep, csv, svg;
   std::vector<int> trace_ranks{0};
   int ranks = 8;
-  double jitter = 0;
   std::uint64_t seed = 0;
   bool no_collapse = false, json = false;
 };
@@ -48,17 +46,18 @@ class Simulator {
         model_(language_model(options.step.model)),
         cluster_(simulate::cluster(options.cluster)) {
     pricing_.algorithm = algorithm_of(options.collective);
+    jitter_ = {jitter_of(options.jitter), options.seed};
   }
 
   int run() const {
     refuse_idle();
     if (!options_.sweep.empty()) return sweep();
     const Priced priced = price(options_.ranks);
-    const Stragglers stragglers(options_.stragglers, options_.ranks);
+    const Stragglers stragglers(options_.stragglers, options_.ranks, options_.seed);
     const Simulation result = simulate(priced, stragglers);
     if (!options_.trace.empty()) trace(priced, stragglers);
-    fmt::print("{}", options_.json ? simulation_json(result).dump() + "\n"
-                                   : simulation_text(result, model_.name(), cluster_));
+    fmt::print("{}", options_.json ? json(result).dump() + "\n"
+                                   : simulation_text(result, model_.name(), cluster_) + noise());
     return 0;
   }
 
@@ -68,9 +67,41 @@ class Simulator {
     const bool sweeps = !options_.sweep.empty();
     if (!sweeps && !(options_.csv.empty() && options_.svg.empty()))
       throw InvalidArgument("--csv and --svg are of a --sweep");
-    if (options_.jitter == 0 && options_.seed != 0) throw InvalidArgument("--seed is of --jitter");
+    const bool draws = jitter_.factor.varies() || Distribution::parse(options_.stragglers);
+    if (!draws && options_.seed != 0)
+      throw InvalidArgument("--seed is of --jitter and of --stragglers by a distribution");
     if (sweeps && !options_.trace.empty())
       throw InvalidArgument("--trace shows one run, not a --sweep");
+  }
+
+  static Distribution jitter_of(const std::string& text) {
+    if (text.empty()) return {};
+    double deviation = 0;
+    const bool plain = parse_number(text, deviation);
+    if (const auto named = Distribution::parse(plain ? "normal:" + text : text)) return *named;
+    throw InvalidArgument(printable(
+        fmt::format("--jitter {:.60}: give normal:S (or S alone), lognormal:S, uniform:LOW:HIGH or "
+                    "exponential:MEAN",
+                    text)));
+  }
+
+  /// What was drawn, for what a reader would take for exact.
+  nlohmann::ordered_json json(const Simulation& result) const {
+    nlohmann::ordered_json json = simulation_json(result);
+    if (!options_.stragglers.empty()) json["stragglers"] = printable(options_.stragglers);
+    if (jitter_.factor.varies()) json["jitter"] = options_.jitter;
+    if (options_.seed != 0) json["seed"] = options_.seed;
+    return json;
+  }
+
+  std::string noise() const {
+    std::string text;
+    if (Distribution::parse(options_.stragglers))
+      text += fmt::format("stragglers {}, seed {}\n", options_.stragglers, options_.seed);
+    if (jitter_.factor.varies())
+      text += fmt::format("jitter {} per kernel, seed {}: each rank is a class of its own\n",
+                          options_.jitter, options_.seed);
+    return text;
   }
 
   Priced price(int ranks) const {
@@ -92,11 +123,11 @@ class Simulator {
     const double tokens = static_cast<double>(o.batch) * static_cast<double>(o.seq) *
                           static_cast<double>(o.accumulate);
     return simulate::simulate(priced.workload, stragglers, !options_.no_collapse, tokens,
-                              priced.peak_bytes, cluster_, {options_.jitter, options_.seed});
+                              priced.peak_bytes, cluster_, jitter_);
   }
 
   void trace(const Priced& priced, const Stragglers& stragglers) const {
-    const bool collapse = !options_.no_collapse && options_.jitter == 0;
+    const bool collapse = !options_.no_collapse && !jitter_.factor.varies();
     std::vector<int> shown;
     for (const int rank : options_.trace_ranks) {
       if (rank < 0 || rank >= options_.ranks)
@@ -107,14 +138,14 @@ class Simulator {
     }
     write_file(options_.trace, [&](std::ostream& out) {
       write_chrome_trace(out, priced.compiled.programs[0], priced.workload,
-                         stragglers.classes(collapse), shown, {options_.jitter, options_.seed});
+                         stragglers.classes(collapse), shown, jitter_);
     });
   }
 
   int sweep() const {
     std::vector<Simulation> points;
     for (const int ranks : sweep_ranks(options_.sweep, cluster_.devices_per_node)) {
-      const Stragglers stragglers(options_.stragglers, ranks);
+      const Stragglers stragglers(options_.stragglers, ranks, options_.seed);
       points.push_back(simulate(price(ranks), stragglers));
     }
     const std::string csv = sweep_csv(points);
@@ -127,7 +158,7 @@ class Simulator {
     }
     if (options_.json) {
       nlohmann::ordered_json all = nlohmann::ordered_json::array();
-      for (const Simulation& point : points) all.push_back(simulation_json(point));
+      for (const Simulation& point : points) all.push_back(json(point));
       fmt::print("{}\n", all.dump());
     } else {
       fmt::print("{}", csv);
@@ -139,6 +170,7 @@ class Simulator {
   LanguageModel model_;
   Cluster cluster_;
   Pricing pricing_;
+  Jitter jitter_;
 };
 
 }  // namespace
@@ -154,15 +186,12 @@ void add_simulate(CLI::App& app, cli::Command& command) {
       ->capture_default_str();
   add_integer(sub, "--ranks", options->ranks, "devices that train")->capture_default_str();
   sub.add_option("--stragglers", options->stragglers,
-                 "COUNTxFACTOR: so many ranks take so much longer; or a file, a factor per line");
+                 "how much longer ranks take: COUNTxFACTOR; a distribution (normal:S, lognormal:S, "
+                 "uniform:LOW:HIGH, exponential:MEAN); or a file, a factor per line");
   sub.add_option("--jitter", options->jitter,
-                 "standard deviation of kernels' times by their own; each rank then has a clock")
-      ->check([](const std::string& text) {
-        return is_at_least(text, 0.0) && !is_at_least(text, 1.0)
-                   ? ""
-                   : fmt::format("'{}' is not from 0 to 1", text);
-      });
-  add_integer(sub, "--seed", options->seed, "of the jitter")->capture_default_str();
+                 "how much longer each kernel takes: a distribution, or S for normal:S; each rank "
+                 "then has a clock");
+  add_integer(sub, "--seed", options->seed, "of what is drawn")->capture_default_str();
   sub.add_flag("--no-collapse", options->no_collapse, "a clock for each rank: the same numbers");
   sub.add_option("--collective", options->collective, "auto, ring, tree or hierarchical")
       ->capture_default_str();

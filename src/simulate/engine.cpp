@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "ashlar/error.hpp"
-#include "base/math/philox.hpp"
 
 namespace ashlar::simulate {
 namespace {
@@ -55,12 +54,14 @@ class Engine {
     for (std::size_t t = 0; t < workload_.tasks.size(); ++t) {
       const Task& task = workload_.tasks[t];
       double longest = static_cast<double>(task.picoseconds) * slowest * stretch_;
+      longest *= jitter_.factor.most();
       if (task.kind == Task::Kind::start) {
         const auto call = static_cast<std::size_t>(task.collective);
         longest = static_cast<double>(workload_.collectives[call].picoseconds);
       }
       picoseconds += repeats(t) * longest;
-      moves += repeats(t) * static_cast<double>(classes_.size());
+      const auto draws = static_cast<double>(jitter_.factor.varies() ? kernels_of(task) : 1);
+      moves += repeats(t) * draws * static_cast<double>(classes_.size());
     }
     if (picoseconds > 1e18) {
       throw InvalidArgument(fmt::format("a step of up to {:.3g} days: at most 11 can be simulated",
@@ -91,22 +92,32 @@ class Engine {
   }
 
   void compute(const Task& task) {
-    const auto work = static_cast<double>(task.picoseconds);
     for (std::size_t c = 0; c < times_.size(); ++c) {
       ClassTimes& times = times_[c];
       const Picoseconds begin = times.end;
-      const double slowed = work * classes_[c].slowdown * noise(c);
+      const double slowed = work_of(task, c) * classes_[c].slowdown;
       times.end = advance(c, begin, static_cast<Picoseconds>(slowed + 0.5));
       times.busy += times.end - begin;
       watch(task, static_cast<int>(c), begin, times.end);
     }
-    ++computed_;
+    computed_ += kernels_of(task);
   }
 
-  double noise(std::size_t c) const {
-    if (jitter_.sigma == 0) return 1;
-    const RandomWords words = philox(jitter_.seed, c, computed_);
-    return std::max(0.1, 1 + jitter_.sigma * normal_pair(words[0], words[1])[0]);
+  /// Where kernels are not told apart, all of a task are one.
+  static std::uint64_t kernels_of(const Task& task) {
+    return static_cast<std::uint64_t>(std::max(1, task.last_step - task.first_step));
+  }
+
+  double work_of(const Task& task, std::size_t c) const {
+    if (!jitter_.factor.varies()) return static_cast<double>(task.picoseconds);
+    const auto drawn = [&](Picoseconds work, std::uint64_t n) {
+      return static_cast<double>(work) * jitter_.factor(philox(jitter_.seed, c, computed_ + n));
+    };
+    if (task.first_step == task.last_step) return drawn(task.picoseconds, 0);
+    double sum = 0;
+    for (std::uint64_t n = 0; n < kernels_of(task); ++n)
+      sum += drawn(workload_.step_picoseconds[static_cast<std::size_t>(task.first_step) + n], n);
+    return sum;
   }
 
   /// When `work` that begins at `now` is done: slower while a collective is in flight.
@@ -168,7 +179,7 @@ class Engine {
   std::vector<Interval> busy_;       // collectives in flight, one after the other
   std::vector<Picoseconds> end_of_;  // by collective
   double stretch_;                   // of kernels beside a collective
-  std::uint64_t computed_ = 0;       // compute tasks so far
+  std::uint64_t computed_ = 0;       // kernels so far
   Picoseconds stream_ = 0;           // when the communication stream is free
   Picoseconds in_flight_ = 0;
 };

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "simulate/distribution.hpp"
 #include "simulate/workload.hpp"
 
 namespace ashlar::simulate {
@@ -42,11 +43,10 @@ struct Span {
 };
 using Watcher = std::function<void(const Span&)>;
 
-/// Noise on kernels: each task of class c takes 1 + sigma z times as long (0.1 at least), z
-/// standard normal by Philox from (seed, c, count of tasks). 0: none. Only classes of one rank make
-/// sense.
+/// Noise on kernels: the n-th kernel of class c takes a factor as long that is drawn by Philox from
+/// (seed, c, n). Only classes of one rank make sense.
 struct Jitter {
-  double sigma = 0;
+  Distribution factor;
   std::uint64_t seed = 0;
 };
 

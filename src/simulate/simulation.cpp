@@ -41,7 +41,7 @@ double joules(const StepTimes& times, std::span<const RankClass> classes, const 
 Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool collapse,
                     double tokens, std::int64_t peak_bytes, const Cluster& cluster,
                     const Jitter& jitter) {
-  const std::vector<RankClass> classes = stragglers.classes(collapse && jitter.sigma == 0);
+  const std::vector<RankClass> classes = stragglers.classes(collapse && !jitter.factor.varies());
   const StepTimes times = run(workload, classes, {}, jitter);
   Simulation result;
   result.seconds_per_step = seconds(times.end);

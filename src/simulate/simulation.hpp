@@ -14,11 +14,12 @@ namespace ashlar::simulate {
 /// Which ranks are slower, and by how much.
 class Stragglers {
  public:
-  /// "COUNTxFACTOR" (the last COUNT ranks take FACTOR times as long) or the path of a file with one
-  /// factor per line, one line per rank; empty: none.
-  /// @throws InvalidArgument for what is neither, a factor outside [0.1, 1000], more or fewer ranks
-  /// than there are.
-  Stragglers(const std::string& text, int ranks);
+  /// "COUNTxFACTOR" (the last COUNT ranks take FACTOR times as long), a Distribution that each
+  /// rank's factor is drawn from (by Philox from the seed and the rank alone), or the path of a
+  /// file with one factor per line, one line per rank; empty: none.
+  /// @throws InvalidArgument for what is none of them, a factor outside [0.1, 1000], more or fewer
+  /// ranks than there are.
+  Stragglers(const std::string& text, int ranks, std::uint64_t seed = 0);
 
   /// Equal ranks together, or one class per rank.
   std::vector<RankClass> classes(bool collapse) const;

@@ -16,11 +16,29 @@ namespace {
 
 bool plausible(double factor) { return factor >= 0.1 && factor <= 1000; }
 
+void append(std::vector<RankClass>& runs, double factor) {
+  if (!runs.empty() && runs.back().slowdown == factor) {
+    ++runs.back().ranks;
+  } else {
+    runs.push_back({1, factor});
+  }
+}
+
+std::vector<RankClass> draw(const Distribution& distribution, int ranks, std::uint64_t seed) {
+  constexpr std::uint64_t kStream = ~std::uint64_t{0};  // no class of ranks, whose jitter is theirs
+  std::vector<RankClass> runs;
+  for (int rank = 0; rank < ranks; ++rank)
+    append(runs, distribution(philox(seed, kStream, static_cast<std::uint64_t>(rank))));
+  return runs;
+}
+
 std::vector<RankClass> read_file(const std::string& path, int ranks) {
   std::ifstream in(path);
   if (!in) {
     throw InvalidArgument(printable(fmt::format(
-        "--stragglers {}: neither COUNTxFACTOR nor a file ({})", path, std::strerror(errno))));
+        "--stragglers {}: neither COUNTxFACTOR, a distribution such as lognormal:0.1, nor a file "
+        "({})",
+        path, std::strerror(errno))));
   }
   std::vector<RankClass> runs;
   int lines = 0;
@@ -32,11 +50,7 @@ std::vector<RankClass> read_file(const std::string& path, int ranks) {
       throw InvalidArgument(printable(
           fmt::format("{} line {} is '{:.40}': no factor from 0.1 to 1000", path, lines, line)));
     }
-    if (!runs.empty() && runs.back().slowdown == factor) {
-      ++runs.back().ranks;
-    } else {
-      runs.push_back({1, factor});
-    }
+    append(runs, factor);
   }
   if (lines != ranks)
     throw InvalidArgument(printable(fmt::format(
@@ -46,9 +60,13 @@ std::vector<RankClass> read_file(const std::string& path, int ranks) {
 
 }  // namespace
 
-Stragglers::Stragglers(const std::string& text, int ranks) {
+Stragglers::Stragglers(const std::string& text, int ranks, std::uint64_t seed) {
   if (text.empty()) {
     runs_.push_back({ranks, 1});
+    return;
+  }
+  if (const auto distribution = Distribution::parse(text)) {
+    runs_ = draw(*distribution, ranks, seed);
     return;
   }
   const std::size_t times = text.find('x');

@@ -68,6 +68,27 @@ TEST_CASE("simulate: stragglers cost what they are slower, on one rank exactly")
         doctest::Approx(2 * even["seconds_per_step"].get<double>()).epsilon(1e-6));
 }
 
+TEST_CASE("simulate: stragglers and jitter by a distribution, the seed decides") {
+  const std::string line = kSmall + "--ranks 64 --stragglers exponential:0.1 ";
+  Json drawn = json_of(line + "--seed 3"), apart = json_of(line + "--seed 3 --no-collapse");
+  CHECK(drawn["stragglers"] == "exponential:0.1");
+  CHECK(drawn["seed"] == 3);
+  CHECK(drawn["seconds_per_step"].get<double>() >
+        json_of(kSmall + "--ranks 64")["seconds_per_step"].get<double>());
+  CHECK(json_of(line + "--seed 4")["seconds_per_step"] != drawn["seconds_per_step"]);
+  CHECK(json_of(line + "--seed 3") == drawn);
+  drawn.erase("classes");
+  apart.erase("classes");
+  CHECK(drawn == apart);
+  const Json noisy = json_of(kSmall + "--ranks 64 --jitter lognormal:0.1");
+  CHECK(noisy["classes"] == 64);
+  CHECK(noisy["jitter"] == "lognormal:0.1");
+  CHECK(json_of(kSmall + "--ranks 64 --jitter 0.1")["seconds_per_step"] ==
+        json_of(kSmall + "--ranks 64 --jitter normal:0.1")["seconds_per_step"]);
+  const Finished text = run(kSmall + "--ranks 64 --jitter 0.1 --seed 2");
+  CHECK(contains(text.out, "each rank is a class of its own"));
+}
+
 TEST_CASE("simulate: a trace for Chrome, a sweep as CSV and SVG") {
   const TemporaryFolder folder;
   const std::string trace = folder.path / "trace.json", svg = folder.path / "sweep.svg";
@@ -111,6 +132,11 @@ TEST_CASE("simulate: what cannot be used is refused in one line") {
                 "2 lines");
   check_refused(kSmall + "--ranks 1 --stragglers " + folder.write("bad", "fast\n").string(),
                 "line 1");
+  check_refused(kSmall + "--stragglers lognormal:7", "S from 0 to 1");
+  check_refused(kSmall + "--stragglers gauss:1", "a distribution such as");
+  check_refused(kSmall + "--jitter gauss:1", "--jitter gauss:1");
+  check_refused(kSmall + "--jitter 2", "S from 0 to 1");
+  check_refused(kSmall + "--seed 3", "--seed is of");
   check_refused(kSmall + "--sweep 1-8", "ranks=FIRST..LAST");
   check_refused(kSmall + "--svg a.svg", "--sweep");
   check_refused(kSmall + "--ranks 8 --trace /nowhere/t.json", "cannot be written");

@@ -164,7 +164,7 @@ TEST_CASE("engine: jitter has its mean and width, and depends on the seed alone"
   std::vector<Task> tasks(10000, {Kind::compute, 1000000});
   const Workload w = workload(std::move(tasks), {});
   const RankClass ranks[] = {{1, 1}, {1, 1}};
-  const Jitter jitter{0.1, 7};
+  const Jitter jitter{*Distribution::parse("normal:0.1"), 7};
   std::vector<double> tasks_of_0;
   const StepTimes times = run(
       w, ranks,
@@ -182,7 +182,21 @@ TEST_CASE("engine: jitter has its mean and width, and depends on the seed alone"
   CHECK(std::sqrt(squares / 1e4) == doctest::Approx(0.1).epsilon(0.05));
   CHECK(times.classes[0].end != times.classes[1].end);
   CHECK(run(w, ranks, {}, jitter).classes == times.classes);
-  CHECK(run(w, ranks, {}, {0.1, 8}).classes != times.classes);
+  CHECK(run(w, ranks, {}, {jitter.factor, 8}).classes != times.classes);
+}
+
+TEST_CASE("engine: each kernel of a task has jitter of its own") {
+  const RankClass ranks[] = {{1, 1}, {1, 1}};
+  const Jitter jitter{*Distribution::parse("lognormal:0.5"), 3};
+  Workload w = workload({{Kind::compute, 10'000'000}}, {});
+  const double one = static_cast<double>(run(w, ranks, {}, jitter).classes[0].end) / 1e7;
+  w.step_picoseconds.assign(10'000, 1000);
+  w.tasks[0].last_step = 10'000;
+  const StepTimes times = run(w, ranks, {}, jitter);
+  const double many = static_cast<double>(times.classes[0].end) / 1e7;
+  CHECK(std::abs(one - 1) > 0.1);
+  CHECK(std::abs(many - 1) < 0.02);  // a hundredth of the spread
+  CHECK(times.classes[0].end != times.classes[1].end);
 }
 
 }  // namespace ashlar::simulate

@@ -41,8 +41,23 @@ TEST_CASE("simulation: every total has the same bits collapsed and apart, up to 
       CHECK(apart.classes == ranks);
       check_equal(collapsed, apart);
     }
+    for (const char* text : {"normal:0.02", "lognormal:0.1", "uniform:0.9:1.3", "exponential:0.05",
+                             "uniform:1.1:1.1001"}) {  // the last on a few steps of the grid
+      const Stragglers drawn(text, ranks, 4);
+      const Simulation collapsed = simulate(work, drawn, true, 1, 0, cluster("dgx-a100"));
+      const Simulation apart = simulate(work, drawn, false, 1, 0, cluster("dgx-a100"));
+      CHECK(collapsed.classes <= apart.classes);
+      check_equal(collapsed, apart);
+      const auto classes = drawn.classes(true), ranked = drawn.classes(false);
+      for (const int rank : {0, ranks / 2, ranks - 1})
+        CHECK(classes[static_cast<std::size_t>(drawn.class_of(rank))].slowdown ==
+              ranked[static_cast<std::size_t>(rank)].slowdown);
+    }
+    CHECK(Stragglers("uniform:1.1:1.1001", ranks).classes(true).size() <= 8);
     const Stragglers none("", ranks);
-    CHECK(simulate(work, none, true, 1, 0, cluster("dgx-a100"), {0.05, 3}).classes == ranks);
+    CHECK(simulate(work, none, true, 1, 0, cluster("dgx-a100"),
+                   {*Distribution::parse("normal:0.05"), 3})
+              .classes == ranks);
   }
 }
 
