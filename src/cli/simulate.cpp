@@ -27,7 +27,7 @@ struct Options {
   StepOptions step;
   std::string cluster = "dgx-a100", stragglers, jitter, collective = "auto", trace, sweep, csv, svg;
   std::vector<int> trace_ranks{0};
-  int ranks = 8;
+  int ranks = 8, streams = 1;
   std::uint64_t seed = 0;
   bool no_collapse = false, json = false;
 };
@@ -46,6 +46,9 @@ class Simulator {
         model_(language_model(options.step.model)),
         cluster_(simulate::cluster(options.cluster)) {
     pricing_.algorithm = algorithm_of(options.collective);
+    require(options.streams == 1 || options.streams == 2, "comm-streams",
+            std::to_string(options.streams), "must be 1 or 2");
+    pricing_.streams = options.streams;
     jitter_ = {jitter_of(options.jitter), options.seed};
   }
 
@@ -194,6 +197,9 @@ void add_simulate(CLI::App& app, cli::Command& command) {
   add_integer(sub, "--seed", options->seed, "of what is drawn")->capture_default_str();
   sub.add_flag("--no-collapse", options->no_collapse, "a clock for each rank: the same numbers");
   sub.add_option("--collective", options->collective, "auto, ring, tree or hierarchical")
+      ->capture_default_str();
+  add_integer(sub, "--comm-streams", options->streams,
+              "2: reductions fly beside gathers and share the links with them")
       ->capture_default_str();
   sub.add_option("--trace", options->trace, "a file for chrome://tracing or Perfetto");
   sub.add_option("--trace-ranks", options->trace_ranks, "whose streams it shows")

@@ -49,11 +49,12 @@ std::vector<Field> fields_of(Cluster& c, double& devices) {
       {"node", "gb_per_s_per_device", &c.node.rate, kGiga, 0.01, 1e5, true},
       {"node", "efficiency", &c.node.efficiency, 1, 0.01, 1, true},
       {"node", "latency_us", &c.node.latency_seconds, kMicro, 0, 1e4, true},
+      {"node", "slowest_device", &c.node.slowest, 1, 0.001, 1, false},
       {"network", "gb_per_s_per_node", &c.network.rate, kGiga, 0.01, 1e5, true},
       {"network", "efficiency", &c.network.efficiency, 1, 0.01, 1, true},
       {"network", "latency_us", &c.network.latency_seconds, kMicro, 0, 1e5, true},
       {"network", "oversubscription", &c.oversubscription, 1, 1, 1000, false},
-      {"network", "slowest_node", &c.slowest_node, 1, 0.001, 1, false},
+      {"network", "slowest_node", &c.network.slowest, 1, 0.001, 1, false},
       {"overlap", "slowdown", &c.overlap_slowdown, 1, 0, 10, false}};
 }
 

@@ -31,7 +31,8 @@ struct Links {
   double rate = 0;  // bytes per second
   double efficiency = 1;
   double latency_seconds = 0;
-  double effective_rate() const { return rate * efficiency; }
+  double slowest = 1;  // a degraded one's rate by the others': each collective crosses it
+  double effective_rate() const { return rate * efficiency * slowest; }
 };
 
 /// Every collective is as fast as its slowest link.
@@ -43,10 +44,9 @@ struct Cluster {
   Links node;
   Links network;
   double oversubscription = 1;  // of the network: its rate is divided by it
-  double slowest_node = 1;      // rate of a degraded node's network by the others'
   double overlap_slowdown = 0;  // kernels take 1 + this times as long beside a collective
   /// Bytes per second that a node sends to others in a collective.
-  double network_rate() const { return network.effective_rate() * slowest_node / oversubscription; }
+  double network_rate() const { return network.effective_rate() / oversubscription; }
 };
 
 /// Names of the clusters that come with the program: "cpu", "dgx-a100", ...

@@ -12,10 +12,6 @@ namespace {
 
 using Picoseconds = std::int64_t;
 
-struct Interval {
-  Picoseconds begin, end;
-};
-
 class Engine {
  public:
   Engine(const Workload& workload, std::span<const RankClass> classes, const Watcher& watcher,
@@ -26,8 +22,9 @@ class Engine {
         jitter_(jitter),
         times_(classes.size()),
         next_(classes.size(), 0),
-        end_of_(workload.collectives.size(), 0),
-        stretch_(1 + workload.overlap_slowdown) {}
+        stretch_(1 + workload.overlap_slowdown),
+        flights_(workload.collectives.size(), stretch_ != 1),
+        told_(workload.collectives.size(), true) {}
 
   StepTimes run() {
     require_bounded();
@@ -38,7 +35,7 @@ class Engine {
     StepTimes result;
     for (const ClassTimes& times : times_) result.end = std::max(result.end, times.end);
     result.classes = std::move(times_);
-    result.in_flight = in_flight_;
+    result.in_flight = flights_.in_flight();
     return result;
   }
 
@@ -124,8 +121,9 @@ class Engine {
   Picoseconds advance(std::size_t c, Picoseconds now, Picoseconds work) {
     if (stretch_ == 1) return now + work;
     std::size_t& next = next_[c];
-    while (next < busy_.size()) {
-      const Interval& beside = busy_[next];
+    const auto busy = flights_.busy();
+    while (next < busy.size()) {
+      const Flights::Interval& beside = busy[next];
       if (beside.end <= now) {
         ++next;
         continue;
@@ -143,19 +141,19 @@ class Engine {
   }
 
   void start(const Task& task) {
-    Picoseconds begin = stream_;
-    for (const ClassTimes& times : times_) begin = std::max(begin, times.end);
-    const auto call = static_cast<std::size_t>(task.collective);
-    stream_ = begin + workload_.collectives[call].picoseconds;
-    end_of_[call] = stream_;
-    in_flight_ += stream_ - begin;
-    if (stretch_ != 1 && stream_ > begin) busy_.push_back({begin, stream_});
-    watch(task, -1, begin, stream_);
+    Picoseconds now = 0;
+    for (const ClassTimes& times : times_) now = std::max(now, times.end);
+    const auto index = static_cast<std::size_t>(task.collective);
+    const CollectiveCall& call = workload_.collectives[index];
+    flights_.start(task.collective, call.stream, call.picoseconds, now);
+    told_[index] = false;
   }
 
   void wait(const Task& task) {
     const auto call = static_cast<std::size_t>(task.collective);
-    const Picoseconds done = end_of_[call];
+    const Picoseconds done = flights_.end(task.collective);
+    if (!told_[call]) watch(task, -1, flights_.begin(task.collective), done);
+    told_[call] = true;
     const auto kind = static_cast<std::size_t>(workload_.collectives[call].kind);
     for (std::size_t c = 0; c < times_.size(); ++c) {
       ClassTimes& times = times_[c];
@@ -175,13 +173,11 @@ class Engine {
   const Watcher& watcher_;
   const Jitter& jitter_;
   std::vector<ClassTimes> times_;
-  std::vector<std::size_t> next_;    // by class: the first of busy_ that may lie ahead
-  std::vector<Interval> busy_;       // collectives in flight, one after the other
-  std::vector<Picoseconds> end_of_;  // by collective
-  double stretch_;                   // of kernels beside a collective
-  std::uint64_t computed_ = 0;       // kernels so far
-  Picoseconds stream_ = 0;           // when the communication stream is free
-  Picoseconds in_flight_ = 0;
+  std::vector<std::size_t> next_;  // by class: the first busy interval that may lie ahead
+  double stretch_;                 // of kernels beside a collective
+  Flights flights_;
+  std::vector<bool> told_;      // by collective: whether the watcher has heard of its last start
+  std::uint64_t computed_ = 0;  // kernels so far
 };
 
 }  // namespace

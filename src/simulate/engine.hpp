@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "simulate/distribution.hpp"
+#include "simulate/flights.hpp"
 #include "simulate/workload.hpp"
 
 namespace ashlar::simulate {
@@ -35,7 +36,8 @@ struct StepTimes {
   std::int64_t in_flight = 0;       // time in which a collective was moving
 };
 
-/// What happened when, for traces. Compute tasks and waits by class, collectives (class -1) once.
+/// What happened when, for traces. Compute tasks and waits by class, collectives (class -1) once,
+/// at the first wait for them.
 struct Span {
   const Task* task;
   int rank_class;
@@ -50,8 +52,8 @@ struct Jitter {
   std::uint64_t seed = 0;
 };
 
-/// Collectives run one after the other on a stream of their own and begin when every rank has
-/// arrived. O(tasks x classes), no allocation per task.
+/// Collectives run on streams of their own (CollectiveCall::stream), one after the other on each, and
+/// begin when every rank has arrived. O(tasks x classes), no allocation per task.
 /// @throws InvalidArgument for a step of more than a million seconds, whose picoseconds would not
 /// fit, or one that takes more than 2e10 moves of a clock.
 StepTimes run(const Workload& workload, std::span<const RankClass> classes,

@@ -48,9 +48,9 @@ struct RecordingCommunicator::Flight final : Work::State {
 };
 
 RecordingCommunicator::RecordingCommunicator(int ranks)
-    : RecordingCommunicator(ranks, std::make_shared<Record>()) {}
-RecordingCommunicator::RecordingCommunicator(int ranks, std::shared_ptr<Record> record)
-    : ranks_(ranks), record_(std::move(record)) {
+    : RecordingCommunicator(ranks, 0, std::make_shared<Record>()) {}
+RecordingCommunicator::RecordingCommunicator(int ranks, int stream, std::shared_ptr<Record> record)
+    : ranks_(ranks), stream_(stream), record_(std::move(record)) {
   if (ranks < 1) throw InvalidArgument(fmt::format("a dry run of {} ranks", ranks));
 }
 RecordingCommunicator::~RecordingCommunicator() = default;
@@ -108,7 +108,7 @@ Workload RecordingCommunicator::workload(const Cluster& cluster, Algorithm algor
 
 Work RecordingCommunicator::note(CollectiveKind kind, std::int64_t bytes, std::string_view label) {
   const auto at = static_cast<int>(record_->calls.size());
-  record_->calls.push_back({kind, bytes, ranks_, 0, std::string(label)});
+  record_->calls.push_back({kind, bytes, ranks_, 0, std::string(label), stream_});
   record_->tasks.push_back({Task::Kind::start, 0, at, 0, 0});
   const bool twice = kind == CollectiveKind::all_reduce;
   record_->sent[static_cast<std::size_t>(kind)] += (twice ? 2 : 1) * bytes / ranks_ * (ranks_ - 1);
@@ -173,7 +173,7 @@ Work RecordingCommunicator::recv(TensorView, int, std::string_view label, Stream
 }
 
 std::unique_ptr<Communicator> RecordingCommunicator::split(int, int) {
-  return std::unique_ptr<Communicator>(new RecordingCommunicator(ranks_, record_));
+  return std::unique_ptr<Communicator>(new RecordingCommunicator(ranks_, 1, record_));
 }
 
 SentBytes RecordingCommunicator::sent_bytes() const { return record_->sent; }

@@ -44,7 +44,8 @@ class RecordingCommunicator final : public Communicator {
   Work recv(TensorView values, int source, std::string_view label = {},
             StreamRef stream = {}) override;
   void barrier(std::string_view label = {}) override;
-  /// Of the same ranks, into the same record: all are taken to give the same color.
+  /// Of the same ranks, into the same record: all are taken to give the same color. Its collectives
+  /// fly beside this one's and share the links with them.
   std::unique_ptr<Communicator> split(int color, int key) override;
   MemoryResource& window() override { return host_memory(); }
   SentBytes sent_bytes() const override;
@@ -55,11 +56,11 @@ class RecordingCommunicator final : public Communicator {
  private:
   struct Record;
   struct Flight;
-  RecordingCommunicator(int ranks, std::shared_ptr<Record> record);
+  RecordingCommunicator(int ranks, int stream, std::shared_ptr<Record> record);
   void note_unpriced(std::string_view what, std::string_view label);
   Work note(CollectiveKind kind, std::int64_t bytes, std::string_view label);
 
-  int ranks_;
+  int ranks_, stream_;
   std::shared_ptr<Record> record_;
 };
 

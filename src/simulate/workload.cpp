@@ -145,6 +145,7 @@ class Pricer {
     call.kind = kind_of(node);
     call.bytes = wire_bytes(program_.graph, node, call.kind);
     call.ranks = out_.ranks;
+    call.stream = pricing_.streams > 1 && call.kind == CollectiveKind::reduce_scatter ? 1 : 0;
     call.label = std::string(label_of(program_.graph, node));
     const double wire =
         static_cast<double>(call.bytes) * (gathers_parameters(node) ? pricing_.gather_scale : 1);

@@ -18,6 +18,7 @@ struct CollectiveCall {
   int ranks = 1;           // of its group: all
   std::int64_t picoseconds = 0;
   std::string label;  // the node's unit or value
+  int stream = 0;     // 0 or 1: of the rank's two for communication
 
   bool operator==(const CollectiveCall&) const = default;
   /// By all ranks together.
@@ -65,6 +66,7 @@ struct Pricing {
   double logit_bytes = 0;    // that a head which is not fused moves besides, per token and word
   double cast_bytes = 0;     // moved per gathered element before it is used
   bool overlap_reductions = true;  // off: kernels wait while gradients travel
+  int streams = 1;  // 2: reductions have one of their own, and share the links with the others
 };
 
 /// @param micro_batches K of the step @throws InvalidArgument for rank counts as seconds_of

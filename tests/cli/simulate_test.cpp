@@ -68,6 +68,20 @@ TEST_CASE("simulate: stragglers cost what they are slower, on one rank exactly")
         doctest::Approx(2 * even["seconds_per_step"].get<double>()).epsilon(1e-6));
 }
 
+TEST_CASE("simulate: reductions beside gathers share the links, collapsed or not") {
+  const std::string line = kSmall + "--ranks 64 --stage 3 --accumulate 2 --stragglers 3x1.2 ";
+  Json shared = json_of(line + "--comm-streams 2");
+  Json apart = json_of(line + "--comm-streams 2 --no-collapse");
+  const Json queued = json_of(line + "--comm-streams 1");
+  CHECK(queued == json_of(line));
+  CHECK(shared["seconds_per_step"] != queued["seconds_per_step"]);
+  CHECK(shared["communication_seconds"].get<double>() ==
+        doctest::Approx(queued["communication_seconds"].get<double>()).epsilon(1e-6));
+  shared.erase("classes");
+  apart.erase("classes");
+  CHECK(shared == apart);
+}
+
 TEST_CASE("simulate: stragglers and jitter by a distribution, the seed decides") {
   const std::string line = kSmall + "--ranks 64 --stragglers exponential:0.1 ";
   Json drawn = json_of(line + "--seed 3"), apart = json_of(line + "--seed 3 --no-collapse");
@@ -136,6 +150,7 @@ TEST_CASE("simulate: what cannot be used is refused in one line") {
   check_refused(kSmall + "--stragglers gauss:1", "a distribution such as");
   check_refused(kSmall + "--jitter gauss:1", "--jitter gauss:1");
   check_refused(kSmall + "--jitter 2", "S from 0 to 1");
+  check_refused(kSmall + "--comm-streams 3", "1 or 2");
   check_refused(kSmall + "--seed 3", "--seed is of");
   check_refused(kSmall + "--sweep 1-8", "ranks=FIRST..LAST");
   check_refused(kSmall + "--svg a.svg", "--sweep");

@@ -47,13 +47,16 @@ TEST_CASE("collective time: over two tiers the node's cards together carry the r
   CHECK(seconds_of(kGather, bytes, 32, cluster, Algorithm::ring) ==
         doctest::Approx(31 * 10e-6 + moved / 25e9).epsilon(1e-12));
   cluster.oversubscription = 1;
-  cluster.slowest_node = 0.25;
+  cluster.network.slowest = 0.25;
   CHECK(seconds_of(kGather, bytes, 32, cluster, Algorithm::ring) ==
         doctest::Approx(31 * 10e-6 + moved / 12.5e9).epsilon(1e-12));
-  cluster.slowest_node = 1;
+  cluster.network.slowest = 1;
   cluster.network.rate = 1e12;  // now the links inside are the narrow ones
   CHECK(seconds_of(kGather, bytes, 32, cluster, Algorithm::ring) ==
         doctest::Approx(31 * 10e-6 + moved / 100e9).epsilon(1e-12));
+  cluster.node.slowest = 0.5;
+  CHECK(seconds_of(kGather, bytes, 32, cluster, Algorithm::ring) ==
+        doctest::Approx(31 * 10e-6 + moved / 50e9).epsilon(1e-12));
 }
 
 TEST_CASE("collective time: hierarchical goes between nodes, then within; a tree has log steps") {

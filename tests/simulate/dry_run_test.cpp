@@ -75,6 +75,30 @@ TEST_CASE("dry run: kernels are priced where they stand") {
   CHECK(seconds == doctest::Approx(2 * (1e12 / 312e12 / 0.86 + 4e-6)).epsilon(1e-6));
 }
 
+TEST_CASE("dry run: a communicator of its own flies beside the first, and shares the links") {
+  const auto ends = [](bool own) {
+    RecordingCommunicator dry(8);
+    const auto other = dry.split(0, 0);
+    std::vector<float> values(1'000'000);
+    const TensorView whole{reinterpret_cast<std::byte*>(values.data()), DType::f32, {1'000'000}};
+    Work first = dry.all_reduce(whole, "first");
+    Work second = (own ? *other : dry).all_reduce(whole, "second");
+    first.wait();
+    dry.kernel({Cost::Class::product, 1e9, 0, 0}, DType::bf16);
+    second.wait();
+    const Workload work = dry.workload(cluster("dgx-a100"));
+    std::int64_t alone = work.collectives[0].picoseconds, waited = 0;
+    const RankClass all[] = {{8, 1}};
+    const StepTimes times = run(work, all, [&](const Span& span) {
+      if (waited == 0 && span.rank_class == 0) waited = span.end;
+    });
+    CHECK(times.in_flight == 2 * alone);
+    return static_cast<double>(waited) / static_cast<double>(alone);
+  };
+  CHECK(ends(false) == 1);
+  CHECK(ends(true) == 2);
+}
+
 TEST_CASE("dry run: what has no price is refused") {
   CHECK_THROWS_AS(DryRun(0), InvalidArgument);
   DryRun dry(2);

@@ -46,6 +46,10 @@ Workload random_workload(std::mt19937& random) {
   Workload w = workload(std::move(tasks), std::move(collectives));
   w.repeats = 1 + random() % 3;
   w.overlap_slowdown = random() % 2 == 0 ? 0 : 0.37;
+  for (CollectiveCall& call : w.collectives) {
+    call.kind = static_cast<CollectiveKind>(random() % 3);
+    call.stream = static_cast<int>(random() % 2);
+  }
   return w;
 }
 
@@ -83,6 +87,49 @@ TEST_CASE("engine: collectives run one after the other and wait for the slowest 
   CHECK(times.classes[0] == ClassTimes{32, 10, {22, 0, 0}});
   CHECK(times.classes[1] == ClassTimes{32, 20, {12, 0, 0}});
   CHECK(times.end == 32);
+}
+
+TEST_CASE("engine: a reduction on a stream of its own shares the links with a gather") {
+  Workload w = workload({{Kind::start, 0, 0},
+                         {Kind::compute, 4},
+                         {Kind::start, 0, 1},
+                         {Kind::wait, 0, 0},
+                         {Kind::wait, 0, 1}},
+                        {10, 6});
+  w.collectives[1].kind = CollectiveKind::reduce_scatter;
+  const RankClass one[] = {{4, 1}};
+  CHECK(run(w, one).classes[0] == ClassTimes{16, 4, {6, 6, 0}});
+  w.collectives[1].stream = 1;
+  CHECK(run(w, one).classes[0] == ClassTimes{16, 4, {12, 0, 0}});
+  CHECK(run(w, one).in_flight == 16);
+}
+
+TEST_CASE(
+    "engine: one collective at a time takes what it took, and two streams no less than that") {
+  std::mt19937 random(14);
+  for (int trial = 0; trial < 200; ++trial) {
+    const Workload w = random_workload(random);
+    const RankClass ranks[] = {{7, 1}, {1, 1.3}};
+    const StepTimes shared = run(w, ranks);
+    std::int64_t work = 0;
+    for (const Task& task : w.tasks)
+      if (task.kind == Kind::start)
+        work += w.repeats * w.collectives[static_cast<std::size_t>(task.collective)].picoseconds;
+    CHECK(shared.in_flight >= work);
+    Workload alone = w;  // each is waited for where it starts
+    alone.tasks.clear();
+    for (const Task& task : w.tasks) {
+      if (task.kind == Kind::wait) continue;
+      alone.tasks.push_back(task);
+      if (task.kind == Kind::start) alone.tasks.push_back({Kind::wait, 0, task.collective});
+    }
+    alone.body_last = static_cast<int>(alone.tasks.size());
+    const StepTimes two = run(alone, ranks);
+    for (CollectiveCall& call : alone.collectives) call.stream = 0;
+    const StepTimes one = run(alone, ranks);
+    CHECK(two.classes == one.classes);
+    CHECK(two.in_flight == one.in_flight);
+  }
 }
 
 TEST_CASE("engine: the body is repeated, prologue and update are not") {
