@@ -18,7 +18,7 @@ using Json = nlohmann::json;
 Json read(const std::string& path) {
   std::ifstream file(path);
   if (!file) throw InvalidArgument(fmt::format("--diff {}: cannot be read", path));
-  const Json json = Json::parse(file, nullptr, false);
+  Json json = Json::parse(file, nullptr, false);
   if (!json.is_object())
     throw InvalidArgument(
         fmt::format("--diff {}: is not one report; write it by `ashlar report --json`", path));

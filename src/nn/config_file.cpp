@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ashlar/error.hpp"
+#include "base/printable.hpp"
 
 namespace ashlar {
 namespace {
@@ -18,6 +19,14 @@ using Json = nlohmann::json;
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 31;
 constexpr std::int64_t kMaxLayers = 10'000;
 constexpr double kMaxParameters = 1e14;
+constexpr int kMaxDepth = 32;
+
+/// As much of a value as a message holds.
+std::string shown(const Json& value) {
+  constexpr std::size_t kMost = 80;
+  const std::string text = value.dump(-1, ' ', true);
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+}
 
 }  // namespace
 
@@ -30,7 +39,13 @@ ConfigFile::ConfigFile(const std::string& path, std::string family)
     : path_(path), family_(std::move(family)) {
   std::ifstream file(path);
   if (!file) refuse("cannot be read");
-  json_ = Json::parse(file, nullptr, false);
+  bool deep = false;
+  const auto keep = [&](int depth, Json::parse_event_t, const Json&) {
+    deep = deep || depth > kMaxDepth;
+    return depth <= kMaxDepth;
+  };
+  json_ = Json::parse(file, keep, false);
+  if (deep) refuse(fmt::format("is nested more than {} levels deep", kMaxDepth));
   if (!json_.is_object()) refuse("not a JSON object");
 }
 
@@ -123,7 +138,7 @@ void ConfigFile::require_plausible(
 }
 
 void ConfigFile::refuse(const std::string& complaint) const {
-  throw InvalidArgument(fmt::format("{}: {}", path_, complaint));
+  throw InvalidArgument(printable(fmt::format("{}: {}", path_, complaint)));
 }
 
 const Json* ConfigFile::find(const char* key) const {
@@ -132,7 +147,7 @@ const Json* ConfigFile::find(const char* key) const {
 }
 
 std::string ConfigFile::named(const char* key) const {
-  return fmt::format("'{}{}' is {}", prefix_, key, find(key)->dump());
+  return fmt::format("'{}{}' is {}", prefix_, key, shown(*find(key)));
 }
 
 }  // namespace ashlar

@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 #include <random>
+#include <string>
+#include <vector>
 
 #include "ashlar/error.hpp"
 #include "simulate/shipped.hpp"
@@ -19,6 +21,20 @@ Json a100() { return Json::parse(shipped_json("dgx-a100")); }
 void refuses(const Json& json, const char* why) {
   CHECK_THROWS_WITH_AS(parse_cluster(json.dump(), "a.json"), doctest::Contains(why),
                        InvalidArgument);
+}
+
+void check_read_or_refused(const std::string& text) {
+  try {
+    const Cluster c = parse_cluster(text, "fuzz");
+    CHECK(c.devices_per_node >= 1);
+    CHECK(c.node.effective_rate() > 0);
+    CHECK(c.network_rate() > 0);
+  } catch (const InvalidArgument& error) {
+    const std::string line = error.what();
+    CHECK(line.starts_with("fuzz "));
+    CHECK(line.find('\n') == std::string::npos);
+    CHECK(line.size() < 400);
+  }
 }
 
 }  // namespace
@@ -100,11 +116,46 @@ TEST_CASE("cluster: mutated files are read or refused, never worse") {
       }
       if (broken.empty()) broken = " ";
     }
-    try {
-      parse_cluster(broken, "fuzz");
-    } catch (const InvalidArgument&) {
+    check_read_or_refused(broken);
+  }
+}
+
+TEST_CASE("cluster: any value in any place is read or refused, in one line") {
+  std::mt19937 random(6);
+  const std::vector<Json> values{Json(),
+                                 true,
+                                 -1,
+                                 0,
+                                 1e308,
+                                 -1e-308,
+                                 1ULL << 63,
+                                 "",
+                                 "a\nb\r",
+                                 std::string(999, 'x'),
+                                 {1, 2},
+                                 Json::array(),
+                                 Json::object(),
+                                 {{"name", 3}}};
+  for (const std::string_view name : shipped_clusters()) {
+    const Json good = Json::parse(shipped_json(name)), flat = good.flatten();
+    std::vector<std::string> places;
+    for (const auto& [place, value] : flat.items()) places.push_back(place);
+    for (int trial = 0; trial < 300; ++trial) {
+      Json json = good;
+      for (auto n = 1 + random() % 2; n > 0; --n) {
+        Json::json_pointer place(places[random() % places.size()]);
+        if (random() % 3 == 0) place = place.parent_pointer();
+        if (random() % 4 == 0) place /= "a\nkey";
+        try {
+          json[place] = values[random() % values.size()];
+        } catch (const Json::exception&) {  // the place is no more
+        }
+      }
+      check_read_or_refused(json.dump());
     }
   }
+  check_read_or_refused(std::string(1'000'000, '['));
+  check_read_or_refused("{\"name\":" + std::string(500'000, '[') + std::string(500'000, ']') + "}");
 }
 
 }  // namespace ashlar::simulate
