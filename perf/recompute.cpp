@@ -50,7 +50,7 @@ ashlar::LlamaConfig llama_124m() {
 ordered_json measure(const ashlar::LossModel& model, int ranks) {
   ashlar::TrainConfig train;
   train.zero.stage = 3;
-  const ashlar::ShardOptions options = shard_options(train);
+  const ashlar::ShardOptions options = shard_options(train, ranks);
   const ashlar::Graph joint = trace_training(model, options);
   const Planner plan{ashlar::FlatLayout(joint.parameters, joint.units, ranks), options};
   const auto start = ashlar::perf::Clock::now();

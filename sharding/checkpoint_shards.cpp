@@ -11,6 +11,14 @@
 
 namespace ashlar {
 
+void require_copies(const Communicator& communicator, const FlatLayout& layout) {
+  if (communicator.size() % layout.ranks() == 0) return;
+  throw InvalidArgument(
+      fmt::format("checkpoint: shards of {} ranks, but the communicator has {}; pass the one that "
+                  "the step was made with",
+                  layout.ranks(), communicator.size()));
+}
+
 std::vector<FlatShards> group_by_flat(const FlatLayout& layout, std::span<const ShardView> shards) {
   std::vector<FlatShards> flats(layout.flats().size());
   for (const ShardView& shard : shards) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ashlar/communicator.hpp"
 #include "ashlar/sharding.hpp"
 
 namespace ashlar {
@@ -16,6 +17,10 @@ struct FlatShards {
   std::map<std::string, TensorView> saved;  // kWeight and the optimizer's states
   std::optional<TensorView> rounded;        // "parameter" beside "master"
 };
+
+/// Rank r has shard r mod layout.ranks(). @throws InvalidArgument unless each shard has as many
+/// ranks.
+void require_copies(const Communicator& communicator, const FlatLayout& layout);
 
 /// One FlatShards per flat of the layout.
 /// @throws InvalidArgument for a view of the wrong size, a role given twice, a flat without

@@ -3,12 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
+#include <utility>
 
 #include "ashlar/error.hpp"
 #include "runtime/thread_pool.hpp"
 #include "sharding/flat_update.hpp"
+#include "sharding/transfers.hpp"
 
 namespace ashlar {
 namespace {
@@ -76,19 +77,6 @@ const OpDef kPack{
     },
     .recompute = false,
     .run = run_pack};
-
-/// Pairs the views of a collective without allocating.
-class Transfers {
- public:
-  void add(TensorView send, TensorView recv) { transfers_[count_++] = {send, recv}; }
-  std::span<const Transfer> span() const { return {transfers_.data(), count_}; }
-
- private:
-  std::array<Transfer, kMostFlats> transfers_;
-  std::size_t count_ = 0;
-};
-
-TensorView as_flat(const TensorView& view) { return {view.data, view.dtype, {view.elements()}}; }
 
 Work start_gather(const KernelArguments& k) {
   Transfers transfers;
@@ -236,6 +224,10 @@ const OpDef kNorm{.name = "gradient_norm",
 
 }  // namespace
 
+Attributes among(Among who, int ranks) {
+  return {{"ranks", std::int64_t{ranks}}, {kAmong, static_cast<std::int64_t>(who)}};
+}
+
 Value slice_flat(Value flat, std::int64_t offset, const Shape& shape) {
   return flat.tracer().apply1(kSliceFlat, {flat}, {{"offset", offset}, {"shape", shape}});
 }
@@ -254,7 +246,7 @@ Value pack(Tracer& tracer, Value base, std::span<const Value> parts,
 }
 
 std::vector<Value> gather(Tracer& tracer, std::span<const Value> shards, int ranks, bool prefetch) {
-  Attributes attributes{{"ranks", std::int64_t{ranks}}};
+  Attributes attributes = among(Among::shards, ranks);
   if (prefetch) attributes.set("prefetch", std::int64_t{1});
   auto wholes = tracer.apply(kGather, shards, attributes);
   for (const Value& whole : wholes)
@@ -263,22 +255,26 @@ std::vector<Value> gather(Tracer& tracer, std::span<const Value> shards, int ran
 }
 
 std::vector<Value> gather_into(Tracer& tracer, std::span<const Value> shards,
-                               std::span<const Value> wholes) {
+                               std::span<const Value> wholes, int ranks) {
   std::vector<Value> inputs(shards.begin(), shards.end());
   inputs.insert(inputs.end(), wholes.begin(), wholes.end());
-  return tracer.apply(kGatherInto, inputs);
+  return tracer.apply(kGatherInto, inputs, among(Among::shards, ranks));
 }
 
 std::vector<Value> reduce_scatter(Tracer& tracer, std::span<const Value> flats,
-                                  std::span<const Value> shards, bool accumulate, bool round_bf16) {
+                                  std::span<const Value> shards, int ranks, bool accumulate,
+                                  bool round_bf16) {
   std::vector<Value> inputs(flats.begin(), flats.end());
   inputs.insert(inputs.end(), shards.begin(), shards.end());
-  return tracer.apply(
-      kReduceScatter, inputs,
-      {{"accumulate", std::int64_t{accumulate}}, {"round_bf16", std::int64_t{round_bf16}}});
+  Attributes attributes = among(Among::shards, ranks);
+  attributes.set("accumulate", std::int64_t{accumulate});
+  attributes.set("round_bf16", std::int64_t{round_bf16});
+  return tracer.apply(kReduceScatter, inputs, std::move(attributes));
 }
 
-Value all_reduce(Value x) { return x.tracer().apply1(kAllReduce, {x}); }
+Value all_reduce(Value x, int ranks) {
+  return x.tracer().apply1(kAllReduce, {x}, among(Among::world, ranks));
+}
 
 Value accumulate(Value sum, Value x) { return sum.tracer().apply1(kAccumulate, {sum, x}); }
 

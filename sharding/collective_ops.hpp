@@ -8,11 +8,15 @@
 #include "ashlar/op.hpp"
 #include "ashlar/optimizer.hpp"
 #include "ashlar/sharding.hpp"
+#include "graph/rank_groups.hpp"
 
 namespace ashlar {
 
 /// Flats of one collective at most.
 inline constexpr std::size_t kMostFlats = 64;
+
+/// What every collective's node says: how many ranks, and which.
+Attributes among(Among who, int ranks);
 
 /// Elements [offset, offset + shape.elements()) of a flat, as a view.
 Value slice_flat(Value flat, std::int64_t offset, const Shape& shape);
@@ -26,28 +30,29 @@ Value own_shard(Value flat, std::int64_t shard);
 Value pack(Tracer& tracer, Value base, std::span<const Value> parts,
            std::span<const std::int64_t> offsets, std::int64_t elements);
 
-/// Whole flats from everybody's shards; one collective. `prefetch` lets the schedule start it
-/// early.
+/// Whole flats from the shards of a group's `ranks`; one collective. `prefetch` lets the schedule
+/// start it early.
 std::vector<Value> gather(Tracer& tracer, std::span<const Value> shards, int ranks, bool prefetch);
 /// The same into flats that are states already (each shard may be the own part of its flat).
 std::vector<Value> gather_into(Tracer& tracer, std::span<const Value> shards,
-                               std::span<const Value> wholes);
+                               std::span<const Value> wholes, int ranks);
 
-/// Sums flats over the ranks into `shards` (states, updated in place); one collective.
+/// Sums flats over a group's ranks into `shards` (states, updated in place); one collective.
 /// @param accumulate add over the micro-batches @param round_bf16 round the last micro-batch's
 /// result to bf16
 /// @return the shards and, last, f64 [number of flats]: sums of squares of the own shards after the
 /// last micro-batch
 std::vector<Value> reduce_scatter(Tracer& tracer, std::span<const Value> flats,
-                                  std::span<const Value> shards, bool accumulate, bool round_bf16);
+                                  std::span<const Value> shards, int ranks, bool accumulate,
+                                  bool round_bf16);
 
-/// The sum over ranks of a small value, in rank order.
-Value all_reduce(Value x);
+/// The sum over all ranks of a small value, in rank order.
+Value all_reduce(Value x, int ranks);
 
 /// sum += x over the micro-batches of a step: the first overwrites. `sum` is a state.
 Value accumulate(Value sum, Value x);
 
-/// (norm, factor), f64 scalars: the norm of the gradient from everybody's sums of squares, f64
+/// (norm, factor), f64 scalars: the norm of the gradient from a group's sums of squares, f64
 /// [ranks x flats], added in the order (flat, rank); factor = clip / (norm + 1e-6) where norm >
 /// clip > 0, else 1.
 std::pair<Value, Value> gradient_norm(Value squares, int ranks, double clip);

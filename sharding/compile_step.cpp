@@ -62,11 +62,11 @@ MemoryUse CompiledStep::planned() const {
 CompiledStep compile_step(const LossModel& model, const TrainConfig& settings, int ranks,
                           const Backend& backend, const std::vector<ForwardModel>& forwards) {
   const TrainConfig config = resolved(settings);
-  const ShardOptions options = shard_options(config);
+  const ShardOptions options = shard_options(config, ranks);
   const ScheduleOptions order{config.zero.prefetch, config.zero.overlap};
   Graph joint = trace_training(model, options);
   require_gradients(joint);
-  FlatLayout layout(joint.parameters, joint.units, ranks);
+  FlatLayout layout(joint.parameters, joint.units, ranks / options.replicas);
   joint = config.recompute == Recompute::budget
               ? recompute_within(joint, config.memory_budget, layout, options, order, backend)
               : recompute(joint, config.recompute);

@@ -14,11 +14,12 @@ namespace ashlar {
 struct CompiledStep {
   TrainConfig config;  // `automatic` resolved
   ShardOptions options;
-  Graph joint;  // forward and backward, before the shard pass
-  FlatLayout layout;
+  Graph joint;                    // forward and backward, before the shard pass
+  FlatLayout layout;              // over the ranks that share one copy of the model state
   StateLayout states;             // of all programs
   std::vector<Program> programs;  // the step, then the forward models
 
+  int ranks() const { return layout.ranks() * options.replicas; }
   /// Of a rank: states, and transients of the program that needs most.
   PerSpace<std::int64_t> arena_bytes() const;
   /// The plan's prediction of the step, within arenas that serve the forward models too.

@@ -8,6 +8,7 @@
 #include "ashlar/error.hpp"
 #include "ashlar/ops.hpp"
 #include "sharding/collective_ops.hpp"
+#include "sharding/replica_ops.hpp"
 
 namespace ashlar {
 namespace {
@@ -124,22 +125,80 @@ Value GradientPath::target(int f) {
 
 void GradientPath::flush() {
   if (bucket_.empty()) return;
+  cross();
   tracer_.set_unit(layout_.flats()[index(bucket_.back())].unit);  // what messages name
   std::vector<Value> sends, shards;
   for (const int f : bucket_) sends.push_back(outgoing(f));
-  for (std::size_t i = 0; i < bucket_.size(); ++i) shards.push_back(target(bucket_[i]));
-  const bool round =
-      options_.precision.parameter == DType::bf16 && gradient_dtype(options_) == DType::f32;
   const bool each = options_.micro_batches > 1 && options_.reduce_each;
-  const auto out = reduce_scatter(tracer_, sends, shards, each, round);
-  for (std::size_t i = 0; i < bucket_.size(); ++i) {
-    reduced_[bucket_[i]] = out[i];
-    squares_[bucket_[i]] =
-        slice(out.back(), 0, static_cast<std::int64_t>(i), static_cast<std::int64_t>(i) + 1);
-    order_.push_back(bucket_[i]);
+  const bool one_copy = options_.replicas == 1;
+  if (!one_copy && !each) {
+    in_group_ = Crossing{bucket_, reduce_scatter_sums(tracer_, sends, layout_.ranks())};
+  } else {
+    for (const int f : bucket_) shards.push_back(target(f));
+    const auto out =
+        reduce_scatter(tracer_, sends, shards, layout_.ranks(), each, one_copy && rounds());
+    for (std::size_t i = 0; i < bucket_.size(); ++i) reduced_[bucket_[i]] = out[i];
+    if (one_copy)
+      arrive(bucket_, out);
+    else
+      in_groups_.push_back(bucket_);
   }
   bucket_.clear();
   bucket_bytes_ = 0;
+}
+
+/// Gradients in 16 bits are rounded so although they are kept in f32.
+bool GradientPath::rounds() const {
+  return options_.precision.parameter == DType::bf16 && gradient_dtype(options_) == DType::f32;
+}
+
+/// What ranks have summed over all: the shards and, last, their squares.
+void GradientPath::arrive(const std::vector<int>& flats, const std::vector<Value>& out) {
+  for (std::size_t i = 0; i < flats.size(); ++i) {
+    reduced_[flats[i]] = out[i];
+    squares_[flats[i]] =
+        slice(out.back(), 0, static_cast<std::int64_t>(i), static_cast<std::int64_t>(i) + 1);
+    order_.push_back(flats[i]);
+  }
+}
+
+/// The bucket that is on its way over the replicas arrives, the one that its group has summed
+/// leaves: each travels while others are filled.
+void GradientPath::cross() {
+  const auto begin = [&](const Crossing& crossing) {
+    tracer_.set_unit(layout_.flats()[index(crossing.flats.back())].unit);
+  };
+  if (const auto there = std::exchange(crossing_, {})) {
+    begin(*there);
+    std::vector<Value> shards;
+    for (const int f : there->flats)
+      shards.push_back(reduced_.contains(f) ? reduced_.at(f) : target(f));
+    arrive(there->flats, round_sums(tracer_, there->sums, shards, rounds()));
+  }
+  if (const auto here = std::exchange(in_group_, {})) {
+    begin(*here);
+    crossing_ = Crossing{here->flats, all_reduce_replicas(here->sums, options_.replicas)};
+  }
+}
+
+/// What groups have summed over the micro-batches, and what is on its way still.
+void GradientPath::cross_all() {
+  for (const std::vector<int>& flats : std::exchange(in_groups_, {})) {
+    std::vector<Value> shards;
+    std::vector<std::int64_t> offsets;
+    std::int64_t elements = 0;
+    for (const int f : flats) {
+      shards.push_back(reduced_.at(f));
+      offsets.push_back(elements);
+      elements += layout_.flats()[index(f)].shard;
+    }
+    cross();
+    const Value sums = pack(tracer_, {}, shards, offsets, elements);
+    tracer_.graph()[sums.id()].category = Category::communication;
+    in_group_ = Crossing{flats, sums};
+  }
+  cross();
+  cross();
 }
 
 Value GradientPath::norm() {
@@ -163,7 +222,7 @@ void GradientPath::gather_gradients(int f) {
   const Flat& flat = layout_.flats()[index(f)];
   const Value whole = whole_.contains(f) ? whole_.at(f) : states_.gradient(f);
   if (whole.dtype() == options_.precision.parameter) {
-    reduced_[f] = gather_into(tracer_, {&reduced_.at(f), 1}, {&whole, 1})[0];
+    reduced_[f] = gather_into(tracer_, {&reduced_.at(f), 1}, {&whole, 1}, layout_.ranks())[0];
     return;
   }
   const Value narrow = cast(reduced_.at(f), options_.precision.parameter);
@@ -196,7 +255,7 @@ void GradientPath::update_flat(int f, Value factor) {
   const auto updated = update(tracer_, options_.optimizer, operands, std::move(segments), sharded);
   if (!parts) return;
   const Value shard = narrow ? updated.back() : updated.front();
-  gather_into(tracer_, {&shard, 1}, {&whole, 1});
+  gather_into(tracer_, {&shard, 1}, {&whole, 1}, layout_.ranks());
 }
 
 void GradientPath::finish_backward() {
@@ -206,7 +265,9 @@ void GradientPath::finish_backward() {
     ready(parameter.name, constant(tracer_, 0, local_gradient_dtype(options_), parameter.shape));
   }
   tracer_.set_backward(true);
-  if (!keeps_local_sums(options_)) flush();
+  if (keeps_local_sums(options_)) return;
+  flush();
+  if (in_groups_.empty()) cross_all();
 }
 
 Value GradientPath::finish() {
@@ -217,6 +278,7 @@ Value GradientPath::finish() {
     join(f);
   }
   flush();
+  cross_all();
   const auto [total, factor] = gradient_norm(norm(), layout_.ranks(), options_.clip);
   for (const int f : order_) {
     tracer_.set_unit(layout_.flats()[index(f)].unit);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -36,6 +37,10 @@ class GradientPath {
   void flush();
   Value outgoing(int f);
   Value target(int f);
+  bool rounds() const;
+  void arrive(const std::vector<int>& flats, const std::vector<Value>& out);
+  void cross();
+  void cross_all();
   Value norm();
   void gather_gradients(int f);
   void update_flat(int f, Value factor);
@@ -50,7 +55,15 @@ class GradientPath {
   std::vector<int> summed_;  // flats whose local sums wait for the last micro-batch
   std::vector<int> bucket_;  // flats that wait for their reduction
   std::int64_t bucket_bytes_ = 0;
-  std::vector<int> order_;  // flats as they were reduced
+  /// A bucket between the sums of this group and those of all ranks; only with replicas.
+  struct Crossing {
+    std::vector<int> flats;
+    Value sums;
+  };
+  std::optional<Crossing> in_group_;         // summed by the group
+  std::optional<Crossing> crossing_;         // on its way over the replicas
+  std::vector<std::vector<int>> in_groups_;  // buckets whose groups sum up the micro-batches first
+  std::vector<int> order_;                   // flats as they were reduced
   std::map<int, Value>
       reduced_;  // by flat: own shard of the summed gradient, or the whole at stage 0
   std::map<int, Value> whole_;    // by flat: the whole gradient state after packing

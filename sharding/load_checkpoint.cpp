@@ -148,16 +148,16 @@ class Reader {
 std::string load_checkpoint(Communicator& communicator, const fs::path& directory,
                             const FlatLayout& layout, std::span<const ShardView> shards) {
   std::string counters;
+  const int shard = communicator.rank() % layout.ranks();
   collectively(communicator, [&] {
+    require_copies(communicator, layout);
     const std::vector<FlatShards> flats = group_by_flat(layout, shards);
     Reader reader(directory);
     reader.require_match(layout, flats);
     for (std::size_t i = 0; i < flats.size(); ++i) {
       const Flat& flat = layout.flats()[i];
-      for (const auto& [role, view] : flats[i].saved)
-        reader.fill(layout, flat, communicator.rank(), role, view);
-      if (flats[i].rounded)
-        reader.fill(layout, flat, communicator.rank(), kWeight, *flats[i].rounded);
+      for (const auto& [role, view] : flats[i].saved) reader.fill(layout, flat, shard, role, view);
+      if (flats[i].rounded) reader.fill(layout, flat, shard, kWeight, *flats[i].rounded);
     }
     counters = reader.manifest().counters;
   });

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <utility>
 
@@ -105,17 +106,20 @@ SavedFile write_shards(const fs::path& directory, const std::string& name, const
   return {name, writer.file().bytes(), writer.file().checksums()};
 }
 
-/// Sizes and checksums of all ranks' files; the files of one checkpoint are equally long.
+/// Sizes and checksums of all files, which are equally long; of a rank that wrote none, its copy's.
 void exchange_files(Communicator& communicator, std::vector<SavedFile>& files) {
-  const auto rank = static_cast<std::size_t>(communicator.rank());
-  const std::size_t blocks = files[rank].checksums.size();
-  const auto count = static_cast<std::int64_t>(blocks);
-  std::vector<std::uint64_t> all(blocks * files.size());
+  SavedFile& own = files[static_cast<std::size_t>(communicator.rank()) % files.size()];
+  std::array<std::int64_t, 2> length{own.bytes, std::ssize(own.checksums)};
+  communicator.broadcast({length.data(), DType::i64, {2}}, 0, "length of the checkpoint").wait();
+  const auto [bytes, count] = length;
+  const auto blocks = static_cast<std::size_t>(count);
+  own.checksums.resize(blocks);
+  std::vector<std::uint64_t> all(blocks * static_cast<std::size_t>(communicator.size()));
   const TensorView recv(all.data(), DType::i64, {count * communicator.size()});
-  const Transfer transfer{{files[rank].checksums.data(), DType::i64, {count}}, recv};
+  const Transfer transfer{{own.checksums.data(), DType::i64, {count}}, recv};
   communicator.all_gather({&transfer, 1}, "checksums of the checkpoint").wait();
   for (std::size_t r = 0; r < files.size(); ++r) {
-    files[r].bytes = files[rank].bytes;
+    files[r].bytes = bytes;
     const auto first = all.begin() + static_cast<std::ptrdiff_t>(r * blocks);
     files[r].checksums.assign(first, first + count);
   }
@@ -130,6 +134,7 @@ void save_checkpoint(Communicator& communicator, const fs::path& directory,
   Manifest manifest;
   std::int64_t generation = 0;
   collectively(communicator, [&] {
+    require_copies(communicator, layout);
     flats = group_by_flat(layout, shards);
     manifest = describe(layout, flats, counters);
   });
@@ -139,10 +144,11 @@ void save_checkpoint(Communicator& communicator, const fs::path& directory,
   });
   try {
     communicator.broadcast({&generation, DType::i64, {1}}, 0, "checkpoint's folder").wait();
-    for (int rank = 0; rank < communicator.size(); ++rank)
+    for (int rank = 0; rank < layout.ranks(); ++rank)
       manifest.files.push_back(
           {fmt::format("{}/rank-{}.safetensors", folder_name(generation), rank), 0, {}});
     collectively(communicator, [&] {
+      if (communicator.rank() >= std::ssize(manifest.files)) return;  // another copy of them
       SavedFile& own = manifest.files[static_cast<std::size_t>(communicator.rank())];
       own = write_shards(directory, own.name, manifest, flats);
     });

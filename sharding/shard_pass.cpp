@@ -54,11 +54,13 @@ class Sharder {
  private:
   static std::size_t index(ValueId id) { return static_cast<std::size_t>(id); }
 
+  int ranks() const { return layout_.ranks() * options_.replicas; }
+
   void copy_input(ValueId id) {
     const ValueInfo& value = from_[id];
     if (value.input == InputKind::parameter) return;
     if (value.name == kLossCotangent) {
-      const double share = 1.0 / static_cast<double>(layout_.ranks() * options_.micro_batches);
+      const double share = 1.0 / static_cast<double>(ranks() * options_.micro_batches);
       mapped_[index(id)] = constant(out_, share, value.type.dtype, value.type.shape);
     } else {
       mapped_[index(id)] = ashlar::copy_input(out_, value);
@@ -160,9 +162,9 @@ class Sharder {
       sum = accumulate(out_.state("loss_sum", sum.dtype(), sum.shape(), Category::activation), sum);
     }
     out_.set_section(Section::update);
-    const Value total = all_reduce(sum);
+    const Value total = all_reduce(sum, ranks());
     out_.graph()[total.id()].name = kLoss;
-    const double share = 1.0 / static_cast<double>(layout_.ranks() * options_.micro_batches);
+    const double share = 1.0 / static_cast<double>(ranks() * options_.micro_batches);
     out_.output(std::string(kLoss), scale(total, share));
   }
 

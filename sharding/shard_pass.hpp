@@ -16,6 +16,7 @@ struct ShardOptions {
   bool reduce_each = true;         // reduce after each micro-batch, else once after the last
   double clip = 0;                 // 0: off
   bool layer_order = false;        // the graph holds all K micro-batches (in_layer_order)
+  int replicas = 1;                // copies of the model state, each sharded over a group of ranks
 };
 
 /// Names in graphs before this pass: the loss, its cotangent (an f32 scalar input) and gradients.
@@ -40,7 +41,7 @@ bool keeps_whole_gradients(const ShardOptions& options);
 
 /// @param graph forward only, or forward and backward with an output per trainable parameter named
 /// gradient_name()
-/// @param layout of graph.parameters over N ranks
+/// @param layout of graph.parameters over the ranks of a group
 /// @return a graph whose inputs are data and states. Outputs: the global mean "loss"; in training
 /// "grad_norm"; others as they were. Traffic and bytes as DESIGN section 5 gives them.
 Graph shard(const Graph& graph, const FlatLayout& layout, const ShardOptions& options);

@@ -70,7 +70,14 @@ std::string relief(int stage, Recompute how) {
                      keeps ? "more recomputation (or a memory budget), " : "");
 }
 
-ShardOptions shard_options(const TrainConfig& config) {
+int shards_of(const ZeroConfig& zero, int ranks) {
+  if (zero.group == 0) return ranks;
+  if (zero.group > 0 && ranks % zero.group == 0) return zero.group;
+  throw InvalidArgument(fmt::format(
+      "a sharding group of {}: must divide the {} ranks (0: all of them)", zero.group, ranks));
+}
+
+ShardOptions shard_options(const TrainConfig& config, int ranks) {
   ShardOptions options{config.zero, config.precision, config.optimizer, config.micro_batches,
                        true,        config.clip};
   options.layer_order = config.order == MicroBatchOrder::layers;
@@ -82,6 +89,7 @@ ShardOptions shard_options(const TrainConfig& config) {
   options.reduce_each = config.reduce == ReduceWhen::each ||
                         (config.reduce == ReduceWhen::automatic && config.zero.stage >= 2);
   options.reduce_each = options.reduce_each && !options.layer_order;
+  options.replicas = ranks / shards_of(config.zero, ranks);
   return options;
 }
 

@@ -54,6 +54,7 @@ struct TrainStep::Implementation : CompiledStep {
       : CompiledStep(
             compile_step(model, settings, ranks.size(), host_backend(settings.threads), forwards)),
         communicator(ranks),
+        groups(ranks),
         pool(config.threads) {
     require_kernels(programs[0].graph);
   }
@@ -62,6 +63,7 @@ struct TrainStep::Implementation : CompiledStep {
   void start(const Hooks& hooks) {
     if (hooks.compiled) hooks.compiled(programs[0]);
     agree();
+    split();
     allocate();
     if (hooks.bound) hooks.bound(*executors[0]);
     initialize_parameters();
@@ -72,6 +74,8 @@ struct TrainStep::Implementation : CompiledStep {
     std::vector<std::string> lines{
         fmt::format("{} micro-batches of {} samples, seed {}", config.micro_batches, config.samples,
                     config.seed),
+        fmt::format("{} copies of the model state, over {} ranks each", options.replicas,
+                    layout.ranks()),
         fmt::format("rate {} after {} steps of warm-up, {} steps, kind {}", config.schedule.lr,
                     config.schedule.warmup, config.schedule.steps,
                     static_cast<int>(config.schedule.kind)),
@@ -89,6 +93,16 @@ struct TrainStep::Implementation : CompiledStep {
     require_agreement(communicator, "compiled step", lines);
   }
 
+  /// Where there are several copies of the model state, communicators within and across them.
+  void split() {
+    if (options.replicas == 1) return;
+    const int rank = communicator.rank(), shards = layout.ranks();
+    own_shards = communicator.split(rank / shards, rank);
+    own_replicas = communicator.split(rank % shards, rank);
+    groups.shards = own_shards.get();
+    groups.replicas = own_replicas.get();
+  }
+
   void allocate() {
     const PerSpace<std::int64_t> bytes = arena_bytes();
     allocated = std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
@@ -98,12 +112,12 @@ struct TrainStep::Implementation : CompiledStep {
       take_memory(bytes, host);
     });
     for (const Program& program : programs) {
-      executors.push_back(std::make_unique<Executor>(program, bases, communicator, pool));
+      executors.push_back(std::make_unique<Executor>(program, bases, groups, pool));
       executors.back()->poison = executors.back()->poison || config.poison;
     }
     if (config.allocation_trace != nullptr) record_allocations(*config.allocation_trace);
     bind_batches();
-    values = std::make_unique<FlatValues>(layout, config.optimizer, state_views(), communicator);
+    values = std::make_unique<FlatValues>(layout, config.optimizer, state_views(), *groups.shards);
   }
 
   StateViews state_views() const {
@@ -156,8 +170,8 @@ struct TrainStep::Implementation : CompiledStep {
       const auto space = static_cast<Space>(s);
       const bool window = space == Space::state_window || space == Space::transient_window;
       try {
-        arenas[s] =
-            Buffer(window ? communicator.window() : *config.memory, bytes[s], Category::activation);
+        arenas[s] = Buffer(window ? groups.shards->window() : *config.memory, bytes[s],
+                           Category::activation);
       } catch (const OutOfMemory& error) {
         refuse(error.what());
       }
@@ -167,9 +181,13 @@ struct TrainStep::Implementation : CompiledStep {
   }
 
   void initialize_parameters() {
-    values->fill([this](const Parameter& parameter, std::int64_t first, TensorView part) {
+    fill([this](const Parameter& parameter, std::int64_t first, TensorView part) {
       initialize(parameter, config.seed, first, part);
     });
+  }
+
+  void fill(const ParameterSource& source) {
+    collectively(communicator, [&] { values->fill(source); });
   }
 
   RunContext context() const {
@@ -214,6 +232,8 @@ struct TrainStep::Implementation : CompiledStep {
   }
 
   Communicator& communicator;
+  std::unique_ptr<Communicator> own_shards, own_replicas;  // null: one copy of the model state
+  RankGroups groups;
   ThreadPool pool;
   PerSpace<Buffer> arenas;
   PerSpace<std::byte*> bases{};
@@ -276,11 +296,10 @@ void TrainStep::set_steps(std::int64_t steps) { implementation_->steps = steps; 
 const FlatLayout& TrainStep::layout() const { return implementation_->layout; }
 std::vector<ShardView> TrainStep::shards() const { return implementation_->values->shards(); }
 void TrainStep::restore_from_shards() { implementation_->values->spread(); }
-void TrainStep::load_parameters(const ParameterSource& source) {
-  implementation_->values->fill(source);
-}
+void TrainStep::load_parameters(const ParameterSource& source) { implementation_->fill(source); }
 void TrainStep::read_parameter(int parameter, TensorView values) {
-  implementation_->values->read(parameter, values);
+  const Implementation& self = *implementation_;
+  if (self.communicator.rank() < self.layout.ranks()) self.values->read(parameter, values);
 }
 PerCategory<std::int64_t> TrainStep::state_bytes() const {
   return implementation_->states.by_category();
@@ -288,6 +307,14 @@ PerCategory<std::int64_t> TrainStep::state_bytes() const {
 std::int64_t TrainStep::allocated_bytes() const { return implementation_->allocated; }
 std::int64_t TrainStep::window_bytes() const {
   return implementation_->arenas[1].bytes() + implementation_->arenas[3].bytes();
+}
+SentBytes TrainStep::sent_bytes() const {
+  SentBytes sent{};
+  implementation_->groups.for_each([&](const Communicator& communicator) {
+    const SentBytes more = communicator.sent_bytes();
+    std::ranges::transform(sent, more, sent.begin(), std::plus<>());
+  });
+  return sent;
 }
 MemoryUse TrainStep::planned() const { return implementation_->planned(); }
 int TrainStep::first_bad_parameter() const { return implementation_->values->first_bad_gradient(); }

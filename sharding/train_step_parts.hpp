@@ -30,8 +30,12 @@ Graph shard_step(const Graph& joint, const FlatLayout& layout, const ShardOption
 /// What helps where memory is short: "use more ranks, a higher stage, ..."; nothing that is on.
 std::string relief(int stage, Recompute how);
 
-/// TrainConfig's view of the shard pass, `automatic` resolved.
-ShardOptions shard_options(const TrainConfig& config);
+/// TrainConfig's view of the shard pass, `automatic` resolved. @param ranks of the world
+ShardOptions shard_options(const TrainConfig& config, int ranks);
+
+/// Ranks that share one copy of the model state. @throws InvalidArgument unless they divide
+/// `ranks`.
+int shards_of(const ZeroConfig& zero, int ranks);
 
 /// Called on every rank while a TrainStep is made; each may be empty.
 struct TrainStep::Hooks {

@@ -101,6 +101,7 @@ std::vector<Value> update(Tracer& tracer, const OptimizerConfig& rule,
   Attributes attributes = attributes_of(rule);
   attributes.set("segments", std::move(segments));
   attributes.set("sharded", std::int64_t{sharded});
+  attributes.set(kAmong, static_cast<std::int64_t>(Among::shards));
   return tracer.apply(kUpdate, inputs, std::move(attributes));
 }
 

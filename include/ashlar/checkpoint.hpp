@@ -15,6 +15,7 @@ namespace ashlar {
 /// fresh subfolder. Each file is written, synced and renamed, the manifest last; until then the
 /// previous checkpoint of the directory stays valid, afterwards it is removed. Collective; all
 /// ranks see the same file system and either all return or all throw.
+/// @param communicator rank r has shard r mod layout.ranks(); copies are not written.
 /// @param shards every flat of the layout has one weight (role "master" in f32 where there is one,
 /// else "parameter")
 ///   and, when trainable, the optimizer's states; the same roles on every rank. "parameter" beside

@@ -100,6 +100,9 @@ struct ZeroConfig {
   bool overlap = true;  // reductions and prefetched gathers run beside compute
   bool reshard_after_forward =
       true;  // stage 3: drop gathered parameters between forward and backward
+  /// Consecutive ranks that share one copy of the model state; the other groups hold copies of it
+  /// (docs/zero.md). Divides the number of ranks; 0: all of them share one.
+  int group = 0;
 };
 
 /// Which types hold what. Masters and optimizer states are f32.

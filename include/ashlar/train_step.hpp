@@ -90,15 +90,15 @@ struct StepResult {
 
 /// A compiled step and its state. Collective: every rank of the communicator constructs it and
 /// calls its members alike. Deterministic: equal (model, config, ranks) give equal bits at every
-/// stage, prefetch, bucket size and transport.
+/// stage, prefetch, bucket size and transport (one ZeroConfig::group rounds unlike another).
 class TrainStep {
  public:
   /// Traces, differentiates, shards, schedules, plans, allocates and initialises; then the ranks
   /// compare their programs. With MicroBatchOrder::layers the loader fills the inputs of all
   /// micro-batches before the step runs.
-  /// @throws InvalidArgument on every rank when they differ, for MicroBatchOrder::layers with
-  /// ReduceWhen::each, for a memory budget that cannot be met or that `recompute` would not look
-  /// at; OutOfMemory naming the largest holders.
+  /// @throws InvalidArgument on every rank when they differ, for a group that does not divide the
+  /// ranks, for MicroBatchOrder::layers with ReduceWhen::each, for a memory budget that cannot be
+  /// met or that `recompute` would not look at; OutOfMemory naming the largest holders.
   TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
             const std::vector<ForwardModel>& forwards = {});
   /// The same with the step's parts shown as they are made, for tests and tools
@@ -122,7 +122,8 @@ class TrainStep {
   void set_steps(std::int64_t steps);
 
   const FlatLayout& layout() const;
-  /// What a checkpoint holds of this rank, in layout order.
+  /// What a checkpoint holds of this rank, in layout order; rank r's are shards r mod
+  /// layout().ranks().
   std::vector<ShardView> shards() const;
   /// After shards() were written from outside: rebuilds whatever is kept whole or rounded from
   /// them. Collective.
@@ -140,6 +141,9 @@ class TrainStep {
   /// communicator's window.
   std::int64_t allocated_bytes() const;
   std::int64_t window_bytes() const;
+  /// What the communicator has sent, and those that the step made of it where ZeroConfig::group is
+  /// smaller than the world.
+  SentBytes sent_bytes() const;
   /// The plan's prediction for the step.
   MemoryUse planned() const;
   /// First parameter whose gradient is not finite, for messages; -1 if all are. Collective.

@@ -25,10 +25,10 @@ double seconds_since(Clock::time_point start) {
 }  // namespace
 
 Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
-                   Communicator& communicator, ThreadPool& pool)
+                   const RankGroups& ranks, ThreadPool& pool)
     : program_(program),
       bases_(bases),
-      communicator_(communicator),
+      ranks_(ranks),
       pool_(pool),
       work_(program.graph.nodes.size()),
       live_(program, [this](const Operand& operand) { return bind(operand).data; }) {
@@ -38,6 +38,7 @@ Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
     const Step& step = program.steps[index(i)];
     const Node& node = program.graph.nodes[index(step.node)];
     Bound bound;
+    bound.communicator = &ranks_.of(among_of(node));
     for (const Operand& operand : step.inputs) bound.inputs.push_back(bind(operand));
     for (const Operand& operand : step.outputs) bound.outputs.push_back(bind(operand));
     if (node.op->prepare != nullptr && step.kind != Instruction::Kind::wait) {
@@ -62,7 +63,7 @@ Executor::~Executor() = default;
 TensorView Executor::bind(const Operand& operand) const {
   if (!operand.present) return {};
   return {bases_[index(static_cast<int>(operand.space))] + operand.offset +
-              communicator_.rank() * operand.rank_stride,
+              ranks_.shards->rank() * operand.rank_stride,
           operand.type.dtype, operand.type.shape, operand.strides};
 }
 
@@ -90,9 +91,9 @@ RunTimes Executor::run(const RunContext& context, const std::function<void(std::
   }
 }
 
-/// Memory may go only when nothing is in flight any more: the group fails, so waits end at once.
+/// Memory may go only when nothing is in flight any more: the groups fail, so waits end at once.
 void Executor::settle(const char* reason) noexcept {
-  communicator_.abort(reason);
+  ranks_.for_each([&](Communicator& communicator) { communicator.abort(reason); });
   for (Work& work : work_) {
     detail::settle(work);
     work = {};
@@ -100,7 +101,6 @@ void Executor::settle(const char* reason) noexcept {
 }
 
 RunTimes Executor::run_all(RunContext context, const std::function<void(std::int64_t)>& load) {
-  context.communicator = &communicator_;
   context.pool = &pool_;
   times_ = {};
   flops_ = 0;
@@ -141,6 +141,7 @@ void Executor::execute(int i, RunContext context) {
   const Node& node = program_.graph.nodes[index(step.node)];
   Bound& bound = bound_[index(i)];
   context.micro_batch += node.micro_batch;
+  context.communicator = bound.communicator;
   live_.begin(i);
   if (live_.apart()) bind_apart(bound);
   const KernelArguments arguments{context,
@@ -179,7 +180,7 @@ TensorView Executor::apart_view(ValueId id, TensorView view) const {
   const Place& place = program_.storage.places[index(id)];
   const InputKind kind = program_.storage.buffers[index(place.buffer)].kind;
   if (kind == InputKind::state || kind == InputKind::parameter) return view;
-  view.data = live_.data(place.buffer) + place.offset + communicator_.rank() * place.rank_stride;
+  view.data = live_.data(place.buffer) + place.offset + ranks_.shards->rank() * place.rank_stride;
   return view;
 }
 

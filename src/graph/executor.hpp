@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "graph/live_buffers.hpp"
+#include "graph/rank_groups.hpp"
 
 namespace ashlar {
 
@@ -30,9 +31,9 @@ struct ExecutorEvent {
 
 class Executor {
  public:
-  /// @param bases of the four arenas; they, the program, the communicator and the pool outlive the
-  /// executor.
-  Executor(const Program& program, const PerSpace<std::byte*>& bases, Communicator& communicator,
+  /// @param bases of the four arenas; they, the program, the communicators and the pool outlive the
+  /// executor. @param ranks the windows are of its shards' communicator
+  Executor(const Program& program, const PerSpace<std::byte*>& bases, const RankGroups& ranks,
            ThreadPool& pool);
   ~Executor();
   Executor(const Executor&) = delete;
@@ -69,6 +70,7 @@ class Executor {
     bool carried;  // from the prologue through the body: dies in its last run
   };
   struct Bound {
+    Communicator* communicator = nullptr;
     std::vector<TensorView> inputs, outputs;
     std::vector<ValueId> values;       // of the inputs, then the outputs
     std::shared_ptr<const void> plan;  // OpDef::prepare's
@@ -85,7 +87,7 @@ class Executor {
 
   const Program& program_;
   PerSpace<std::byte*> bases_;
-  Communicator& communicator_;
+  RankGroups ranks_;
   ThreadPool& pool_;
   std::vector<Bound> bound_;  // by step
   std::vector<Work> work_;    // by node

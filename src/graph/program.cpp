@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "ashlar/error.hpp"
+#include "graph/rank_groups.hpp"
 
 namespace ashlar {
 namespace {
@@ -113,8 +114,10 @@ void detect_races(const Program& program, int ranks) {
       }
       auto mine = accesses(program, step, rank);
       for (const auto& [other, theirs] : flying) {
-        // Collectives run one after the other on the communication thread.
-        if (step.kind == Instruction::Kind::run && conflict(mine, theirs)) {
+        // Collectives among the same ranks run one after the other on the communication thread.
+        const bool ordered =
+            step.kind == Instruction::Kind::start && among_of(node_of(other)) == among_of(node);
+        if (!ordered && conflict(mine, theirs)) {
           throw Error(fmt::format(
               "race on rank {}: node {} ({}) touches bytes of node {} ({}) while that is in flight",
               rank, step.node, node.op->name, other, node_of(other).op->name));

@@ -6,6 +6,7 @@
 #include <deque>
 
 #include "ashlar/error.hpp"
+#include "graph/rank_groups.hpp"
 
 namespace ashlar {
 namespace {
@@ -62,10 +63,10 @@ class Scheduler {
 
   void start(int n) {
     for (const ValueId id : node(n).inputs) wait_for(id);
-    if (!prefetched(node(n))) {  // these run one after the other
+    if (!prefetched(node(n))) {  // these run one after the other, among the same ranks
       const std::deque<int> flying = flying_;
       for (const int f : flying) {
-        if (!prefetched(node(f))) wait(f);
+        if (!prefetched(node(f)) && among_of(node(f)) == among_of(node(n))) wait(f);
       }
     }
     instructions_.push_back({Kind::start, n});

@@ -29,7 +29,9 @@ TrafficFormula traffic_formula(const ZeroCase& zero) {
                      : k * (zero.reshard ? 2 * zero.padded - zero.padded_once : zero.padded);
   const std::int64_t reduced = (zero.reduce_each ? k : 1) * zero.padded_trainable;
   const auto sent = [&](std::int64_t bytes) { return bytes / zero.ranks * (zero.ranks - 1); };
-  return {sent(gathered * p), sent(reduced * wire)};
+  const std::int64_t sums = 4 * zero.padded_trainable / zero.ranks;
+  return {sent(gathered * p), sent(reduced * wire),
+          2 * (zero.replicas - 1) * (sums / zero.replicas)};
 }
 
 }  // namespace ashlar

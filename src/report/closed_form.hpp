@@ -18,7 +18,8 @@ struct ModelStateBytes {
 struct ZeroCase {
   std::int64_t trainable = 0;  // parameters
   std::int64_t frozen = 0;
-  int ranks = 1;
+  int ranks = 1;     // that share one copy of the model state
+  int replicas = 1;  // copies of it (ZeroConfig::group)
   int stage = 0;
   bool bf16 = false;       // or fp16: parameters and gradients
   bool bf16_wire = false;  // gradients on the wire
@@ -42,14 +43,18 @@ struct ZeroCase {
 ModelStateBytes state_formula(const ZeroCase& zero);
 
 /// Bytes that a rank sends per step: (N - 1) / N of what is gathered or reduced, each time (section
-/// 7). At stages 0 to 2 that is one gather of what was updated. At stage 3 a unit is gathered for
-/// forward and, unless it is kept (reshard off), for backward again. Once is enough for the head,
-/// whose backward follows its forward at once; for an untied embedding, whose gradient does not
-/// read it (a tied one is gathered for the head again); and for units without trainable parameters
-/// in or before them, which backward does not reach.
+/// 7). With M copies of the model state the f32 sums of the own shard go over all of them, once a
+/// step: 2 (M - 1) / M of them. At stages 0 to 2 that is one gather of what was updated. At stage 3
+/// a unit is gathered for forward and, unless it is kept (reshard off), for backward again. Once is
+/// enough for the head, whose backward follows its forward at once; for an untied embedding, whose
+/// gradient does not read it (a tied one is gathered for the head again); and for units without
+/// trainable parameters in or before them, which backward does not reach.
 struct TrafficFormula {
   std::int64_t all_gather = 0;
   std::int64_t reduce_scatter = 0;
+  std::int64_t all_reduce = 0;
+
+  std::int64_t sum() const { return all_gather + reduce_scatter + all_reduce; }
 };
 TrafficFormula traffic_formula(const ZeroCase& zero);
 

@@ -93,7 +93,8 @@ Footprint footprint(const CompiledStep& step) {
   const Program& program = step.programs[0];
   Footprint result;
   result.parameters = step.layout.elements();
-  result.ranks = step.layout.ranks();
+  result.ranks = step.ranks();
+  result.group = step.layout.ranks();
   const auto states = step.states.by_category();
   const auto of = [&](Category category) { return states[static_cast<std::size_t>(category)]; };
   result.model_state = {of(Category::parameter), of(Category::gradient),

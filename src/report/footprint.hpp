@@ -32,6 +32,7 @@ std::vector<PlannedBlock> planned_blocks(const CompiledStep& step);
 struct Footprint {
   std::int64_t parameters = 0;  // of the model
   int ranks = 1;
+  int group = 1;                      // of them share one copy of the model state
   ModelStateBytes model_state;        // of a rank, as allocated
   MemoryUse peak;                     // of the step
   int peak_index = 0;                 // of the instruction at the largest load

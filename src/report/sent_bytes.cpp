@@ -1,6 +1,7 @@
 // The collectives of a Program, in bytes.
 #include <algorithm>
 
+#include "ashlar/op.hpp"
 #include "report/footprint.hpp"
 
 namespace ashlar {
@@ -18,7 +19,6 @@ std::int64_t all_reduced(std::int64_t elements, std::int64_t ranks) {
 
 SentBytes sent_bytes(const CompiledStep& compiled) {
   const Program& program = compiled.programs[0];
-  const std::int64_t ranks = compiled.layout.ranks();
   const std::int64_t runs = compiled.config.micro_batches / program.micro_batches;
   SentBytes sent{};
   for (int i = 0; i < static_cast<int>(program.steps.size()); ++i) {
@@ -29,12 +29,12 @@ SentBytes sent_bytes(const CompiledStep& compiled) {
     const auto count = [&](Traffic kind, std::int64_t bytes) {
       sent[static_cast<std::size_t>(kind)] += bytes * (again ? runs : 1);
     };
-    const std::size_t flats =
-        node.op->name == "gather" ? step.inputs.size() : step.inputs.size() / 2;
-    if (node.op->name == "all_reduce") {
+    const std::int64_t ranks = node.attributes.integer("ranks");
+    const std::size_t flats = step.inputs.size() - in_place_pairs(node).size();
+    if (node.op->name.starts_with("all_reduce")) {
       const TensorType& type = step.inputs[0].type;
       count(Traffic::all_reduce, all_reduced(type.elements(), ranks) * size_of(type.dtype));
-    } else if (node.op->name == "reduce_scatter") {
+    } else if (node.op->name.starts_with("reduce_scatter")) {
       for (std::size_t f = 0; f < flats; ++f)
         count(Traffic::reduce_scatter, step.inputs[f].type.bytes() / ranks * (ranks - 1));
     } else {

@@ -20,7 +20,7 @@ Graph step_graph(DType dtype, int stage, int ranks) {
   config.zero = {stage, 5000, 1};
   config.precision = {dtype, dtype};
   config.clip = 0.5;
-  const ShardOptions options = shard_options(config);
+  const ShardOptions options = shard_options(config, ranks);
   const ModelTrace how{kBatch, kTinySequence, dtype, 0.1, {}};
   Graph joint = trace_training(tiny_gpt_loss(tiny_gpt(), how), options);
   const FlatLayout layout(joint.parameters, joint.units, ranks);

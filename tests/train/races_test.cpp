@@ -83,6 +83,7 @@ TEST_CASE("labels: every collective of a step names a unit or a value, in any se
           options.layer_order = layers;
           options.clip = 1;
           options.zero = {stage, bucket};
+          options.replicas = bucket == 4000 ? 2 : 1;
           const Graph joint = trace_training(
               tiny_gpt_loss(tiny_gpt(), {1, kTinySequence, DType::f32, 0, {}}), options);
           const FlatLayout layout(joint.parameters, joint.units, 3);
@@ -118,6 +119,7 @@ TEST_CASE("races: none in a GPT's step in any setting; one when any single wait 
             for (int ranks = 1; ranks <= 4; ++ranks) {
               const FlatLayout layout(joint.parameters, joint.units, ranks);
               options.zero.stage = stage;
+              options.replicas = ranks % 2 == 0 ? 2 : 1;
               options.zero.bucket_bytes = random() % 2 == 0 ? 1 : 4000;
               options.zero.reshard_after_forward = random() % 4 != 0;
               options.clip = random() % 2 == 0 ? 0 : 1;

@@ -105,7 +105,7 @@ TEST_CASE("recompute: a budget is met by the least work, and one that cannot be 
 TEST_CASE("recompute: a choice adds the operations that it says, as the step counts them") {
   constexpr int kRanks = 2;
   const TrainConfig config = config_of(DType::f32, Recompute::none, 0);
-  const ShardOptions options = shard_options(config);
+  const ShardOptions options = shard_options(config, kRanks);
   const Backend backend = host_backend(config.threads);
   const Graph joint = trace_training(model_of(DType::f32), options);
   const FlatLayout layout(joint.parameters, joint.units, kRanks);
