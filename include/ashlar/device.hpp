@@ -1,10 +1,13 @@
 // Where work runs and in which order. On the CPU a stream is a worker thread with a queue; the
-// inline stream runs work at once on the caller. CUDA supplies the same contracts.
+// inline stream runs work at once on the caller. A CUDA stream is the driver's; which of the two a
+// stream is shows in nothing but device().
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <string_view>
 
 namespace ashlar {
 
@@ -15,6 +18,15 @@ struct Device {
   int index = 0;
   bool operator==(const Device&) const = default;
 };
+
+/// How many devices of a type work here: 1 for the CPU; of CUDA none without toolkit, driver or
+/// card. Never throws.
+int device_count(DeviceType type) noexcept;
+/// "cpu", "cuda:0".
+std::string to_string(Device device);
+/// Of "cpu", "cuda" and "cuda:1". @throws InvalidArgument quoting any other text, and for a CUDA
+/// device that is not here, saying why.
+Device parse_device(std::string_view text);
 
 class Event;
 namespace detail {
@@ -30,12 +42,12 @@ class StreamRef {
   StreamRef() = default;
   explicit StreamRef(detail::StreamState* state) : state_(state) {}
 
-  Device device() const { return {}; }
+  Device device() const;
   bool is_inline() const { return state_ == nullptr; }
   /// Tells streams apart while they live; null for the inline stream.
   const void* id() const { return state_; }
-  /// Runs `work` after everything enqueued before it. An exception it throws reaches the next
-  /// synchronize().
+  /// Runs `work` on the host after everything enqueued before it. An exception it throws reaches
+  /// the next synchronize(). Work of a CUDA stream calls nothing of CUDA.
   void enqueue(std::function<void()> work) const;
   /// Later work on this stream waits until `event` has happened.
   void wait(const Event& event) const;
@@ -51,7 +63,9 @@ class StreamRef {
 /// Owns a stream (on the CPU: its thread). Destruction drains it.
 class Stream {
  public:
-  Stream();
+  Stream() : Stream(Device{}) {}
+  /// @throws CudaError for a CUDA device that does not work here.
+  explicit Stream(Device device);
   ~Stream();
   Stream(Stream&&) noexcept;
   Stream& operator=(Stream&&) noexcept;
@@ -73,6 +87,7 @@ class Event {
 
  private:
   friend class StreamRef;
+  explicit Event(std::shared_ptr<detail::EventState> state) : state_(std::move(state)) {}
   std::shared_ptr<detail::EventState> state_;
 };
 

@@ -32,6 +32,12 @@ class CommunicationError : public Error {
   using Error::Error;
 };
 
+/// A call of CUDA, NCCL or cuDNN failed, or CUDA is not here; the message names the call's place.
+class CudaError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A checkpoint or weights file that is truncated, altered or of another format; the message names
 /// the tensor.
 class CorruptCheckpoint : public InvalidArgument {

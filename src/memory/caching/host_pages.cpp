@@ -2,9 +2,7 @@
 // first touch.
 #include <sys/mman.h>
 
-#include <unordered_map>
-
-#include "ashlar/caching_resource.hpp"
+#include "memory/caching/evented_pages.hpp"
 
 namespace ashlar {
 namespace {
@@ -13,7 +11,7 @@ constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
 
 std::size_t size(std::int64_t bytes) { return static_cast<std::size_t>(bytes); }
 
-class HostPages final : public PageSource {
+class HostPages final : public detail::EventedPages {
  public:
   std::int64_t page_bytes() const override { return kHugePage; }
 
@@ -41,19 +39,6 @@ class HostPages final : public PageSource {
     ::madvise(begin, size(bytes), MADV_DONTNEED);
     ::mprotect(begin, size(bytes), PROT_NONE);
   }
-
-  EventId record(StreamRef stream) override {
-    events_.emplace(++last_, stream.record());
-    return last_;
-  }
-  bool done(EventId event) noexcept override { return events_.at(event).done(); }
-  void order(StreamRef stream, EventId event) override { stream.wait(events_.at(event)); }
-  void wait(EventId event) noexcept override { events_.at(event).wait(); }
-  void forget(EventId event) noexcept override { events_.erase(event); }
-
- private:
-  std::unordered_map<EventId, Event> events_;
-  EventId last_ = 0;
 };
 
 }  // namespace

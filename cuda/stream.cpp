@@ -1,0 +1,136 @@
+// Streams and events of CUDA behind the handles of ashlar/device.hpp.
+#include <fmt/format.h>
+
+#include <exception>
+#include <mutex>
+#include <utility>
+
+#include "ashlar/error.hpp"
+#include "cuda/current_device.hpp"
+#include "cuda/native_stream.hpp"
+#include "runtime/stream_state.hpp"
+
+namespace ashlar {
+namespace cuda {
+namespace {
+
+class CudaEvent final : public detail::EventState {
+ public:
+  explicit CudaEvent(cudaStream_t stream) {
+    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
+    if (const cudaError_t status = cudaEventRecord(event_, stream); status != cudaSuccess) {
+      cudaEventDestroy(event_);
+      check(status);
+    }
+  }
+  ~CudaEvent() override { cudaEventDestroy(event_); }
+
+  cudaEvent_t get() const { return event_; }
+  bool done() const override {
+    const cudaError_t status = cudaEventQuery(event_);
+    if (status != cudaErrorNotReady) check(status);
+    return status == cudaSuccess;
+  }
+  void wait() const override { check(cudaEventSynchronize(event_)); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+class CudaStream final : public detail::StreamState {
+ public:
+  explicit CudaStream(int index) : StreamState({DeviceType::cuda, index}) {
+    const CurrentDevice current(index);
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  }
+  ~CudaStream() override {
+    cudaStreamSynchronize(stream_);
+    cudaStreamDestroy(stream_);
+  }
+
+  cudaStream_t get() const { return stream_; }
+
+  void enqueue(std::function<void()> work) override {
+    auto call = std::make_unique<HostCall>(HostCall{std::move(work), this});
+    check(cudaLaunchHostFunc(stream_, &CudaStream::run, call.get()));
+    call.release();  // run() owns it from here on
+  }
+
+  /// An event of the CPU holds up the caller, as a CUDA stream cannot wait for it.
+  void wait(const std::shared_ptr<detail::EventState>& event) override {
+    if (const auto* ours = dynamic_cast<const CudaEvent*>(event.get()))
+      check(cudaStreamWaitEvent(stream_, ours->get(), 0));
+    else
+      event->wait();
+  }
+
+  std::shared_ptr<detail::EventState> record() override {
+    const CurrentDevice current(device.index);
+    return std::make_shared<CudaEvent>(stream_);
+  }
+
+  void synchronize() override {
+    check(cudaStreamSynchronize(stream_));
+    std::exception_ptr error;
+    {
+      const std::scoped_lock lock(mutex_);
+      error = std::exchange(error_, nullptr);
+    }
+    if (error) std::rethrow_exception(error);
+  }
+
+ private:
+  struct HostCall {
+    std::function<void()> work;
+    CudaStream* stream;
+  };
+
+  static void run(void* data) {
+    const std::unique_ptr<HostCall> call(static_cast<HostCall*>(data));
+    try {
+      call->work();
+    } catch (...) {
+      const std::scoped_lock lock(call->stream->mutex_);
+      if (!call->stream->error_) call->stream->error_ = std::current_exception();
+    }
+  }
+
+  cudaStream_t stream_ = nullptr;
+  std::mutex mutex_;
+  std::exception_ptr error_;
+};
+
+}  // namespace
+
+void* native_stream(StreamRef stream) {
+  if (stream.is_inline()) return cudaStreamLegacy;
+  if (stream.device().type != DeviceType::cuda)
+    throw InvalidArgument("a kernel of CUDA was called with a stream of the CPU");
+  return static_cast<const CudaStream*>(stream.id())->get();
+}
+
+}  // namespace cuda
+
+namespace detail {
+
+std::unique_ptr<StreamState> make_cuda_stream(int index) {
+  return std::make_unique<cuda::CudaStream>(index);
+}
+
+int cuda_device_count() noexcept {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
+
+std::string why_no_cuda() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess) return "the driver knows of no device";
+  cudaGetLastError();
+  return fmt::format("{} ({})", cudaGetErrorString(status), cudaGetErrorName(status));
+}
+
+}  // namespace detail
+}  // namespace ashlar
