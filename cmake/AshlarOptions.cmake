@@ -46,10 +46,14 @@ endif()
 
 if(NOT ASHLAR_CUDA STREQUAL OFF)
   include(CheckLanguage)
+  find_program(ASHLAR_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  if(ASHLAR_NVCC AND NOT DEFINED ENV{CUDACXX})
+    set(ENV{CUDACXX} ${ASHLAR_NVCC})
+  endif()
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-      set(CMAKE_CUDA_ARCHITECTURES 80 90)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)  # and PTX for what comes after
     endif()
     enable_language(CUDA)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 does not know it of nvcc 13
@@ -64,11 +68,16 @@ endif()
 
 add_library(ashlar_flags INTERFACE)
 target_compile_features(ashlar_flags INTERFACE cxx_std_20)
-target_compile_options(ashlar_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
-                                              -ffp-contract=off
-                                              -Wno-restrict)  # GCC 12 warns falsely on std::string (bug 105651)
+set(warnings -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
+             -Wno-restrict)  # GCC 12 warns falsely on std::string (bug 105651)
 if(ASHLAR_WARNINGS_AS_ERRORS)
-  target_compile_options(ashlar_flags INTERFACE -Werror)
+  list(APPEND warnings -Werror)
+endif()
+target_compile_options(ashlar_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${warnings};-Wpedantic;-ffp-contract=off>")
+if(ASHLAR_CUDA)  # a multiplication and an addition become one operation only where a kernel says fmaf, as on the CPU
+  target_compile_options(ashlar_flags INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;--fmad=false>"
+    "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-ffp-contract=off>"
+    "$<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${ASHLAR_WARNINGS_AS_ERRORS}>>:-Werror=all-warnings>")
 endif()
 if(ASHLAR_SANITIZE)
   target_compile_options(ashlar_flags INTERFACE -fsanitize=${ASHLAR_SANITIZE} -fno-omit-frame-pointer

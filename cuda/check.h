@@ -2,20 +2,12 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
-#include <fmt/core.h>
 
 #include <source_location>
 
-#include "ashlar/error.hpp"
-
 namespace ashlar::cuda {
 
-/// @throws CudaError naming the call's line, and clears the pending error.
-inline void check(cudaError_t status, std::source_location at = std::source_location::current()) {
-  if (status == cudaSuccess) return;
-  cudaGetLastError();
-  throw CudaError(fmt::format("{}:{}: CUDA: {} ({})", at.file_name(), at.line(),
-                              cudaGetErrorString(status), cudaGetErrorName(status)));
-}
+/// @throws CudaError naming the call's line and CUDA's reason; the pending error is cleared first.
+void check(cudaError_t status, std::source_location at = std::source_location::current());
 
 }  // namespace ashlar::cuda

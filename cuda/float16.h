@@ -35,7 +35,7 @@ __device__ __forceinline__ std::uint16_t float_to_half(float value) {
 __device__ __forceinline__ float to_float(float value) { return value; }
 __device__ __forceinline__ float to_float(bf16 value) { return value; }
 __device__ __forceinline__ float to_float(f16 value) {
-  return detail::half_to_float(std::bit_cast<std::uint16_t>(value));
+  return detail::half_to_float(value.bits);
 }
 
 /// Rounds to nearest even: from_float<bf16>(x). NaN becomes a quiet NaN.

@@ -1,14 +1,11 @@
 // What a launch may ask for, checked alike for a GPU and for the emulator.
 #pragma once
 
-#include <fmt/core.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <source_location>
 
 #include "ashlar/device.hpp"
-#include "ashlar/error.hpp"
 
 namespace ashlar::cuda {
 
@@ -39,22 +36,7 @@ struct Extents {
 
 /// @throws InvalidArgument naming the line of the launch if it exceeds what every GPU since sm_80
 /// takes (blocks of 1024 threads, 65535 blocks in y and z, 227 KiB of shared memory) or is empty.
-inline void validate_launch(Extents grid, Extents block, std::size_t shared_bytes,
-                            std::source_location at) {
-  const auto refuse = [&](std::string_view why) {
-    throw InvalidArgument(fmt::format(
-        "{}:{}: a launch of ({}, {}, {}) blocks of ({}, {}, {}) threads with {} bytes of shared "
-        "memory {}",
-        at.file_name(), at.line(), grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes,
-        why));
-  };
-  if (grid.count() == 0 || block.count() == 0) refuse("is empty; skip it when there is no work");
-  if (block.x > kBlockThreads || block.y > kBlockThreads || block.z > kBlockDepth ||
-      block.count() > kBlockThreads)
-    refuse("has more than 1024 threads in a block, or 64 in z; use more blocks");
-  if (grid.x > kGridWidth || grid.y > kGridHeight || grid.z > kGridHeight)
-    refuse("has more than 65535 blocks in y or z; put the long extent in x");
-  if (shared_bytes > kLargestSharedBytes) refuse("exceeds 227 KiB of shared memory; use less");
-}
+void validate_launch(Extents grid, Extents block, std::size_t shared_bytes,
+                     std::source_location at);
 
 }  // namespace ashlar::cuda

@@ -9,4 +9,4 @@ if ! command -v clang-format >/dev/null; then
 fi
 mode=(--dry-run -Werror)
 if [[ ${1:-} == --fix ]]; then mode=(-i); fi
-git ls-files -z --cached --others --exclude-standard '*.cpp' '*.hpp' | xargs -0 clang-format "${mode[@]}"
+git ls-files -z --cached --others --exclude-standard '*.cpp' '*.hpp' '*.h' '*.cu' | xargs -0 clang-format "${mode[@]}"

@@ -53,11 +53,14 @@ struct bf16 {
 
 /// IEEE half precision, rounded to nearest even.
 struct f16 {
-  _Float16 value;
+  std::uint16_t bits;
 
   f16() = default;
-  constexpr explicit f16(float wide) : value(static_cast<_Float16>(wide)) {}
-  constexpr operator float() const { return static_cast<float>(value); }  // NOLINT
+  constexpr explicit f16(float wide)
+      : bits(std::bit_cast<std::uint16_t>(static_cast<_Float16>(wide))) {}
+  constexpr operator float() const {  // NOLINT(google-explicit-constructor)
+    return static_cast<float>(std::bit_cast<_Float16>(bits));
+  }
 };
 
 /// The DType of a C++ element type: dtype_of<float> == DType::f32.

@@ -1,4 +1,5 @@
-// The element formulas of src/base/math give on a CUDA device what they give on the host, bit for bit.
+// The element formulas of src/base/math give on a CUDA device what they give on the host, bit for
+// bit.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
@@ -33,7 +34,8 @@ struct AllFormulas {
   constexpr Element operator()(std::uint64_t index) const {
     const RandomWords words = philox(kKey, 7, index);
     const float gradient = uniform(words[0]) - 0.5F;
-    Element e{uniform(words[1]), uniform(words[2]), uniform(words[3]), uniform(words[1]), 0.25F, words[3]};
+    Element e{uniform(words[1]), uniform(words[2]), uniform(words[3]), uniform(words[1]), 0.25F,
+              words[3]};
     scalar::adamw_element(e.parameter, e.m, e.v, gradient, adamw, ScalarMath{});
     scalar::sgd_momentum_element<true>(e.descended, e.momentum, gradient, sgd, ScalarMath{});
     return e;
@@ -57,11 +59,13 @@ TEST_CASE("cuda: Philox, AdamW and SGD give the host's bits") {
   evaluate<<<(kElements + 255) / 256, 256>>>({}, device);
   check(cudaGetLastError());
   std::vector<Element> from_device(kElements);
-  check(cudaMemcpy(from_device.data(), device, kElements * sizeof(Element), cudaMemcpyDeviceToHost));
+  check(
+      cudaMemcpy(from_device.data(), device, kElements * sizeof(Element), cudaMemcpyDeviceToHost));
   check(cudaFree(device));
   for (int i = 0; i < kElements; ++i) {
     CAPTURE(i);
-    REQUIRE(from_device[static_cast<std::size_t>(i)] == AllFormulas{}(static_cast<std::uint64_t>(i)));
+    REQUIRE(from_device[static_cast<std::size_t>(i)] ==
+            AllFormulas{}(static_cast<std::uint64_t>(i)));
   }
 }
 
