@@ -34,9 +34,7 @@ __device__ __forceinline__ std::uint16_t float_to_half(float value) {
 /// Widening; exact. The payload of a NaN is not kept.
 __device__ __forceinline__ float to_float(float value) { return value; }
 __device__ __forceinline__ float to_float(bf16 value) { return value; }
-__device__ __forceinline__ float to_float(f16 value) {
-  return detail::half_to_float(value.bits);
-}
+__device__ __forceinline__ float to_float(f16 value) { return detail::half_to_float(value.bits); }
 
 /// Rounds to nearest even: from_float<bf16>(x). NaN becomes a quiet NaN.
 template <typename T>

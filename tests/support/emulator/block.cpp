@@ -150,13 +150,15 @@ bool Block::release_barrier() {
     if (first == nullptr && lane.state == Lane::State::in_block) first = &lane;
   if (first == nullptr) return false;
   trues_ = 0;
-  for (Lane& lane : lanes_) {
+  for (const Lane& lane : lanes_) {
     if (lane.state == Lane::State::over)
       fail(*first, fmt::format("waits for thread ({}, {}, {}), which has exited", lane.index.x,
                                lane.index.y, lane.index.z));
     if (!same(lane.site, first->site))
       fail(*first, fmt::format("waits for thread ({}, {}, {}), which waits at another barrier, {}",
                                lane.index.x, lane.index.y, lane.index.z, text_of(lane.site)));
+  }
+  for (Lane& lane : lanes_) {
     trues_ += lane.value != 0;
     lane.state = Lane::State::ready;
   }

@@ -8,7 +8,8 @@
 
 namespace emulator {
 
-/// Stacks for `count` fibers in one mapping, whose pages are taken when touched.
+/// Stacks for `count` fibers in one mapping, whose pages are taken when touched. Their tops are
+/// staggered, or all would meet in the same few sets of the caches.
 class Stacks {
  public:
   static constexpr std::size_t kBytes = 256 << 10;
@@ -17,7 +18,9 @@ class Stacks {
   ~Stacks();
   Stacks(const Stacks&) = delete;
   Stacks& operator=(const Stacks&) = delete;
-  std::span<std::byte> operator[](std::size_t i) const { return {begin_ + i * kBytes, kBytes}; }
+  std::span<std::byte> operator[](std::size_t i) const {
+    return {begin_ + i * kBytes, kBytes - i % 128 * 448};
+  }
 
  private:
   std::byte* begin_;
