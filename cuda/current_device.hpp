@@ -1,7 +1,7 @@
 // The calling thread's CUDA device, set for a scope.
 #pragma once
 
-#include "cuda/check.hpp"
+#include "cuda/check.h"
 
 namespace ashlar::cuda {
 

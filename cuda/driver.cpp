@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "ashlar/error.hpp"
-#include "cuda/check.hpp"
+#include "cuda/check.h"
 
 namespace ashlar::cuda {
 namespace {
@@ -34,6 +34,13 @@ Driver find_all() {
 }
 
 }  // namespace
+
+void check(CUresult status, std::source_location at) {
+  if (status == CUDA_SUCCESS) return;
+  throw CudaError(fmt::format("{}:{}: the CUDA driver's error {}{}", at.file_name(), at.line(),
+                              static_cast<int>(status),
+                              status == CUDA_ERROR_OUT_OF_MEMORY ? " (out of memory)" : ""));
+}
 
 const Driver& driver() {
   static const Driver found = find_all();

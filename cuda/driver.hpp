@@ -4,7 +4,12 @@
 
 #include <cuda.h>
 
+#include <source_location>
+
 namespace ashlar::cuda {
+
+/// @throws CudaError naming the call's line and the driver's number.
+void check(CUresult status, std::source_location at = std::source_location::current());
 
 /// Virtual memory management (CUDA Driver API, section 6.14).
 struct Driver {
