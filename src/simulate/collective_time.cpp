@@ -76,19 +76,34 @@ Algorithm algorithm_of(std::string_view name) {
                                     fmt::join(kNames, ", ")));
 }
 
-double seconds_of(CollectiveKind kind, double bytes, int ranks, const Cluster& cluster,
-                  Algorithm algorithm) {
-  const int size = cluster.devices_per_node;
-  if (ranks > size && ranks % size != 0) {
+Placement placement(int ranks, int stride, const Cluster& cluster) {
+  const int size = cluster.devices_per_node, all = ranks * stride;
+  if (all <= size) return {1, ranks, 1};
+  if (all % size != 0) {
     throw InvalidArgument(
         fmt::format("{} ranks do not fill nodes of {} ({}); take a multiple of {}, or {} at most",
-                    ranks, size, cluster.name, size, size));
+                    all, size, cluster.name, size, size));
   }
+  if (stride < size ? size % stride != 0 : stride % size != 0) {
+    throw InvalidArgument(fmt::format(
+        "sharding groups of {} ranks and nodes of {} ({}): one must be a multiple of the other",
+        stride, size, cluster.name));
+  }
+  const int local = std::max(1, size / stride);
+  return {ranks / local, local, std::min(stride, size)};
+}
+
+double seconds_of(CollectiveKind kind, double bytes, int ranks, const Cluster& cluster,
+                  Algorithm algorithm, int stride) {
+  const Placement where = placement(ranks, stride, cluster);
   if (ranks <= 1) return 0;
-  const double local = std::min(ranks, size);
-  const Exchange exchange{
-      bytes,           static_cast<double>(ranks), ranks / local, local, cluster.node,
-      cluster.network, cluster.network_rate()};
+  const Exchange exchange{bytes,
+                          static_cast<double>(ranks),
+                          static_cast<double>(where.nodes),
+                          static_cast<double>(where.local),
+                          cluster.node,
+                          cluster.network,
+                          cluster.network_rate() / where.beside};
   const double once = exchange.by(algorithm);
   return kind == CollectiveKind::all_reduce ? 2 * once : once;
 }

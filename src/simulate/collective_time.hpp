@@ -20,10 +20,22 @@ enum class Algorithm : std::uint8_t { automatic, ring, tree, hierarchical };
 /// @throws InvalidArgument naming the four.
 Algorithm algorithm_of(std::string_view name);
 
-/// Seconds for `ranks` ranks, which fill nodes one after the other. @param bytes the whole that is
-/// gathered, scattered or summed, on the wire. 0 for one rank.
-/// @throws InvalidArgument when the ranks are more than a node has but no multiple of it.
+/// Where the ranks of a group lie: every `stride`-th of ranks that fill nodes one after the other.
+struct Placement {
+  int nodes = 1;
+  int local = 1;   // ranks of the group on each
+  int beside = 1;  // groups of a node that share its network, each in the same collective
+
+  bool one_node() const { return nodes == 1; }
+};
+/// @throws InvalidArgument when ranks x stride are more than a node has but no multiple of it, or
+/// `stride` neighbours neither divide a node nor fill whole ones.
+Placement placement(int ranks, int stride, const Cluster& cluster);
+
+/// Seconds for `ranks` ranks, each `stride` from the next, while as many groups do the same.
+/// @param bytes the whole that is gathered, scattered or summed, on the wire. 0 for one rank.
+/// @throws InvalidArgument as placement.
 double seconds_of(CollectiveKind kind, double bytes, int ranks, const Cluster& cluster,
-                  Algorithm algorithm);
+                  Algorithm algorithm, int stride = 1);
 
 }  // namespace ashlar::simulate

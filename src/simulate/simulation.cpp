@@ -71,13 +71,11 @@ Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool
   for (std::size_t k = 0; k < result.exposed.size(); ++k)
     result.exposed[k] = seconds(times.classes[last].waits[k]);
 
-  const double sent = workload.sent_bytes / static_cast<double>(workload.ranks);
-  const int local = std::min(workload.ranks, cluster.devices_per_node);
-  if (local > 1)
-    result.node_link_use = sent / cluster.node.effective_rate() / result.seconds_per_step;
-  if (workload.ranks > cluster.devices_per_node) {
-    result.network_use = sent / cluster.network_rate() / result.seconds_per_step;
-  }
+  if (workload.node_bytes > 0)
+    result.node_link_use =
+        workload.node_bytes / cluster.node.effective_rate() / result.seconds_per_step;
+  if (workload.network_bytes > 0)
+    result.network_use = workload.network_bytes / cluster.network_rate() / result.seconds_per_step;
   return result;
 }
 

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "ashlar/error.hpp"
+#include "ashlar/op.hpp"
+#include "graph/rank_groups.hpp"
 #include "simulate/op_time.hpp"
 
 namespace ashlar::simulate {
@@ -12,8 +14,8 @@ namespace {
 
 CollectiveKind kind_of(const Node& node) {
   if (node.op->name.starts_with("gather")) return CollectiveKind::all_gather;
-  if (node.op->name == "reduce_scatter") return CollectiveKind::reduce_scatter;
-  if (node.op->name == "all_reduce") return CollectiveKind::all_reduce;
+  if (node.op->name.starts_with("reduce_scatter")) return CollectiveKind::reduce_scatter;
+  if (node.op->name.starts_with("all_reduce")) return CollectiveKind::all_reduce;
   throw Error(fmt::format("the simulator knows no collective '{}'", node.op->name));
 }
 
@@ -23,7 +25,7 @@ std::int64_t wire_bytes(const Graph& graph, const Node& node, CollectiveKind kin
   if (kind == CollectiveKind::all_gather) {
     for (const ValueId id : node.outputs) bytes += graph[id].type.bytes();
   } else if (kind == CollectiveKind::reduce_scatter) {
-    for (std::size_t i = 0; i + 1 < node.outputs.size(); ++i)
+    for (std::size_t i = 0; i < node.inputs.size() - in_place_pairs(node).size(); ++i)
       bytes += graph[node.inputs[i]].type.bytes();
   } else {
     bytes = graph[node.inputs[0]].type.bytes();
@@ -144,14 +146,20 @@ class Pricer {
     CollectiveCall call;
     call.kind = kind_of(node);
     call.bytes = wire_bytes(program_.graph, node, call.kind);
-    call.ranks = out_.ranks;
+    call.ranks = static_cast<int>(node.attributes.integer("ranks"));
     call.stream = pricing_.streams > 1 && call.kind == CollectiveKind::reduce_scatter ? 1 : 0;
     call.label = std::string(label_of(program_.graph, node));
     const double wire =
         static_cast<double>(call.bytes) * (gathers_parameters(node) ? pricing_.gather_scale : 1);
-    call.picoseconds =
-        picoseconds_of(seconds_of(call.kind, wire, call.ranks, cluster_, pricing_.algorithm));
-    out_.sent_bytes += static_cast<double>(repeats) * call.sent_bytes();
+    const int groups = out_.ranks / call.ranks;
+    const int stride = among_of(node) == Among::replicas ? groups : 1;
+    call.picoseconds = picoseconds_of(
+        seconds_of(call.kind, wire, call.ranks, cluster_, pricing_.algorithm, stride));
+    const Placement where = placement(call.ranks, stride, cluster_);
+    const double sent = static_cast<double>(repeats) * call.sent_bytes();
+    out_.sent_bytes += groups * sent;
+    if (where.local > 1) out_.node_bytes += sent / call.ranks;
+    if (!where.one_node()) out_.network_bytes += where.beside * sent / call.ranks;
     call_of_[static_cast<std::size_t>(n)] = static_cast<int>(out_.collectives.size());
     out_.collectives.push_back(std::move(call));
   }

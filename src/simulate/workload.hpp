@@ -15,13 +15,13 @@ namespace ashlar::simulate {
 struct CollectiveCall {
   CollectiveKind kind = CollectiveKind::all_gather;
   std::int64_t bytes = 0;  // the whole, in the type that travels
-  int ranks = 1;           // of its group: all
+  int ranks = 1;           // of its group
   std::int64_t picoseconds = 0;
   std::string label;  // the node's unit or value
   int stream = 0;     // 0 or 1: of the rank's two for communication
 
   bool operator==(const CollectiveCall&) const = default;
-  /// By all ranks together.
+  /// By the ranks of its group together.
   double sent_bytes() const {
     return static_cast<double>(bytes) * (ranks - 1) * (kind == CollectiveKind::all_reduce ? 2 : 1);
   }
@@ -55,6 +55,8 @@ struct Workload {
   double model_flops = 0;  // 3 x those of forward: backward as two forwards, nothing twice
   std::int64_t instructions = 0;  // of one rank and step
   double sent_bytes = 0;          // by all ranks together in a step
+  double node_bytes = 0;          // that a rank moves over the links of its node
+  double network_bytes = 0;       // that a node moves over the network
   double overlap_slowdown = 0;    // the cluster's
 };
 

@@ -91,4 +91,23 @@ TEST_CASE("collective time: ranks that leave a node half full are refused") {
   CHECK_THROWS_WITH_AS(algorithm_of("rings"), doctest::Contains("auto, ring"), InvalidArgument);
 }
 
+TEST_CASE("collective time: groups in a node use its links alone, their replicas the network") {
+  const Cluster cluster = two_tiers();
+  const auto ring = [&](int ranks, int stride) {
+    return seconds_of(kGather, 4e9, ranks, cluster, Algorithm::ring, stride);
+  };
+  CHECK(ring(8, 1) == doctest::Approx(7 * 2e-6 + 4e9 * 7 / 8 / 100e9).epsilon(1e-12));
+  // A rank of each of four nodes, and the eight of a node share its cards.
+  CHECK(ring(4, 8) == doctest::Approx(3 * 10e-6 + 4e9 * 3 / 4 / (50e9 / 8)).epsilon(1e-12));
+  CHECK(ring(4, 16) == doctest::Approx(3 * 10e-6 + 4e9 * 3 / 4 / (50e9 / 8)).epsilon(1e-12));
+  // Four of each of two nodes, two sets in a node.
+  CHECK(ring(8, 2) == doctest::Approx(7 * 10e-6 + 4e9 * 7 / 8 / (50e9 / 2)).epsilon(1e-12));
+  // All in one node.
+  CHECK(ring(4, 2) == doctest::Approx(3 * 2e-6 + 4e9 * 3 / 4 / 100e9).epsilon(1e-12));
+  CHECK(ring(1, 64) == 0);
+  CHECK(placement(4, 16, cluster).beside == 8);
+  CHECK_THROWS_AS(ring(8, 3), InvalidArgument);   // groups of 3 straddle nodes
+  CHECK_THROWS_AS(ring(2, 12), InvalidArgument);  // and so do groups of 12
+}
+
 }  // namespace ashlar::simulate
