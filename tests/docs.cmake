@@ -38,6 +38,7 @@ check_blocks(docs/autodiff.md tests/autodiff/docs_test.cpp)
 check_blocks(docs/adding-an-op.md tests/autodiff/docs_test.cpp src/ops/softmax.cpp tests/ops/softmax_test.cpp)
 check_blocks(docs/libtorch.md tests/torch/sharded_test.cpp tests/torch/memory_test.cpp)
 check_blocks(docs/wrap.md examples/wrap_raw.cpp examples/wrap_eigen.cpp)
+check_blocks(docs/cuda.md tests/emulated/kernels.hpp)
 check_blocks(docs/simulate.md tests/simulate/engine_test.cpp tests/simulate/dry_run_test.cpp)
 
 # A page's diff is the difference of two programs, but for what matches a last argument; `count` is the number of its lines.

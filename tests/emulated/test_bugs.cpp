@@ -226,8 +226,8 @@ __global__ void shuffle(float* out, unsigned mask, int source) {
   out[threadIdx.x] = __shfl_sync(mask, 1.0F, source);
 }
 
-__global__ void own_masks(float* out) {
-  out[threadIdx.x] = __shfl_xor_sync(threadIdx.x < 16 ? kAll : 0xffff0000U, 1.0F, 1);
+__global__ void own_masks(float* out, unsigned upper) {
+  out[threadIdx.x] = __shfl_xor_sync(threadIdx.x < 16 ? kAll : upper, 1.0F, 1);
 }
 
 __global__ void two_sites(float* out) {

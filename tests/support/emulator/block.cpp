@@ -30,7 +30,7 @@ Block::Block(const Launch& launch)
       stacks_(launch.block.x * launch.block.y * launch.block.z),
       lanes_(launch.block.x * launch.block.y * launch.block.z),
       brought_(lanes_.size() + kWarpLanes),
-      shared_(launch.order),
+      shared_(launch.shared_bytes, launch.order),
       regions_(regions()) {
   for (unsigned i = 0; i < threads(); ++i) {
     const dim3& size = launch.block;
@@ -55,10 +55,10 @@ void Block::run(uint3 index, Shuffler& shuffler) {
 void Block::start() {
   blockIdx = index_;
   block_now = this;
-  shared_.begin_block();
-  dynamic_ = launch_.shared_bytes > 0 ? shared_.allocate(launch_.shared_bytes) : nullptr;
+  dynamic_ = shared_.begin_block();
   for (Lane& lane : lanes_) {
     lane.state = Lane::State::ready;
+    lane.call = {};
     lane.fiber.start(stacks_[lane.number], run_lane, &lane);
   }
 }
@@ -217,9 +217,10 @@ std::string Block::describe(const Lane& lane) const {
 void Block::fail(std::string_view why) const { fail(*lane_, why); }
 
 void Block::fail(const Lane& lane, std::string_view why) const {
-  const std::string call = lane.state == Lane::State::ready || lane.call.empty()
-                               ? std::string()
-                               : fmt::format(", in {} at {},", lane.call, text_of(lane.site));
+  const bool waits = lane.state == Lane::State::in_warp || lane.state == Lane::State::in_block;
+  const std::string call = lane.call.empty() ? std::string()
+                                             : fmt::format(", {} {} at {},", waits ? "in" : "after",
+                                                           lane.call, text_of(lane.site));
   throw KernelError(fmt::format("{}{} {} (launched at {}, order {})", describe(lane), call, why,
                                 text_of(launch_.site), name_of(launch_.order)));
 }

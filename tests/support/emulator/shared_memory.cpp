@@ -9,29 +9,40 @@ namespace emulator {
 namespace {
 
 constexpr std::size_t kGap = 64;
-constexpr std::size_t kCapacity = 2 * ashlar::cuda::kLargestSharedBytes;  // with the gaps
+constexpr std::size_t kMostArrays = 64;
 constinit thread_local std::uint64_t blocks_begun = 0;
+
+constexpr std::size_t round_up(std::size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 }  // namespace
 
-SharedMemory::SharedMemory(Order order) : memory_(kCapacity), paint_(paint_of(order)) {}
+SharedMemory::SharedMemory(std::size_t dynamic_bytes, Order order)
+    : dynamic_bytes_(dynamic_bytes),
+      memory_(round_up(dynamic_bytes) + ashlar::cuda::kStaticSharedBytes +
+              (kMostArrays + 1) * kGap),
+      paint_(paint_of(order)) {}
 
-void SharedMemory::begin_block() {
-  top_ = used_ = 0;
+void* SharedMemory::begin_block() {
+  top_ = static_bytes_ = 0;
   gaps_.clear();
   serial_ = ++blocks_begun;
+  return dynamic_bytes_ > 0 ? place(dynamic_bytes_) : nullptr;
 }
 
 void* SharedMemory::allocate(std::size_t bytes) {
-  const std::size_t rounded = (bytes + 15) / 16 * 16;
-  used_ += rounded;
-  if (used_ > ashlar::cuda::kLargestSharedBytes || top_ + rounded + kGap > kCapacity)
-    throw std::length_error("a block uses more than 227 KiB of shared memory");
+  static_bytes_ += round_up(bytes);
+  if (static_bytes_ > ashlar::cuda::kStaticSharedBytes || gaps_.size() >= kMostArrays)
+    throw std::length_error("a kernel uses more than 16 KiB of static shared memory, or 64 arrays");
+  return place(bytes);
+}
+
+void* SharedMemory::place(std::size_t bytes) {
   std::byte* at = memory_.data() + top_;
-  gaps_.push_back({at + bytes, at + rounded + kGap});
-  std::fill_n(at, bytes, std::byte{0xff});
-  std::fill(gaps_.back().begin, gaps_.back().end, paint_);
-  top_ += rounded + kGap;
+  std::byte* next = at + round_up(bytes) + kGap;
+  gaps_.push_back({at + bytes, next});
+  std::fill(at, at + bytes, std::byte{0xff});
+  std::fill(at + bytes, next, paint_);
+  top_ = static_cast<std::size_t>(next - memory_.data());
   return at;
 }
 

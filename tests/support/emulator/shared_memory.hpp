@@ -12,11 +12,12 @@ namespace emulator {
 
 class SharedMemory {
  public:
-  explicit SharedMemory(Order order);
+  SharedMemory(std::size_t dynamic_bytes, Order order);
 
-  /// Forgets all objects.
-  void begin_block();
-  /// Aligned to 16 and filled with 0xff. @throws std::length_error beyond 227 KiB.
+  /// Forgets the arrays of the block before. @returns the dynamic array; null where it has no
+  /// bytes.
+  void* begin_block();
+  /// A static array, aligned to 16. @throws std::length_error if a block has more than 16 KiB.
   void* allocate(std::size_t bytes);
   /// True if a gap was written.
   bool damaged() const;
@@ -29,10 +30,13 @@ class SharedMemory {
     std::byte* end;
   };
 
+  void* place(std::size_t bytes);
+
+  std::size_t dynamic_bytes_;
   GuardedMemory memory_;
   std::byte paint_;
   std::size_t top_ = 0;
-  std::size_t used_ = 0;
+  std::size_t static_bytes_ = 0;
   std::uint64_t serial_ = 0;
   std::vector<Gap> gaps_;
 };
