@@ -1,4 +1,4 @@
-// The 16-bit floats of dtype.hpp on both sides of device.h, with the same bits.
+// The 16-bit floats of dtype.hpp on both sides of device.h, with the same bits but for those of NaN.
 #pragma once
 
 #include <bit>
