@@ -6,29 +6,10 @@
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
 #endif
 
 namespace emulator {
 namespace context = boost::context::detail;
-
-namespace {
-
-void announce([[maybe_unused]] void** fake, [[maybe_unused]] const void* stack,
-              [[maybe_unused]] std::size_t bytes) {
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_start_switch_fiber(fake, stack, bytes);
-#endif
-}
-
-void arrived([[maybe_unused]] void* fake, [[maybe_unused]] const void** from,
-             [[maybe_unused]] std::size_t* bytes) {
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(fake, from, bytes);
-#endif
-}
-
-}  // namespace
 
 Stacks::Stacks(std::size_t count) : bytes_(count * kBytes) {
   void* raw = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
@@ -48,36 +29,19 @@ void Fiber::start(std::span<std::byte> stack, Body body, void* argument) {
   stack_ = stack;
   body_ = body;
   argument_ = argument;
-  over_ = false;
   self_ = context::make_fcontext(stack.data() + stack.size(), stack.size(), enter);
 }
 
 void Fiber::enter(context::transfer_t transfer) {
   auto* self = static_cast<Fiber*>(transfer.data);
   self->caller_ = transfer.fctx;
-  arrived(nullptr, &self->caller_stack_, &self->caller_bytes_);
+  detail::arrive(nullptr, &self->caller_stack_, &self->caller_bytes_);
   self->body_(self->argument_);
-  self->over_ = true;
   self->abandon();
 }
 
-bool Fiber::resume() {
-  void* fake = nullptr;
-  announce(&fake, stack_.data(), stack_.size());
-  self_ = context::jump_fcontext(self_, this).fctx;
-  arrived(fake, nullptr, nullptr);
-  return !over_;
-}
-
-void Fiber::suspend() {
-  void* fake = nullptr;
-  announce(&fake, caller_stack_, caller_bytes_);
-  caller_ = context::jump_fcontext(caller_, nullptr).fctx;
-  arrived(fake, &caller_stack_, &caller_bytes_);
-}
-
 void Fiber::abandon() {
-  announce(nullptr, caller_stack_, caller_bytes_);
+  detail::announce(nullptr, caller_stack_, caller_bytes_);
   context::jump_fcontext(caller_, nullptr);
   __builtin_unreachable();
 }
