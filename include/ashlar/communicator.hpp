@@ -29,6 +29,8 @@ class Work {
     virtual ~State() = default;
     virtual void wait() = 0;
     virtual bool done() const = 0;
+    /// Orders `stream` after the collective without holding up the caller, where it can.
+    virtual void join(StreamRef /*stream*/) { wait(); }
   };
 
   Work() = default;  // already complete
@@ -38,6 +40,12 @@ class Work {
     if (state_) state_->wait();
   }
   bool done() const { return !state_ || state_->done(); }
+  /// Later work on `stream` runs after the collective. Communicators of GPUs do not hold up the
+  /// caller, and say what went wrong at the next wait(); the others wait here.
+  /// @throws as wait().
+  void join(StreamRef stream) {
+    if (state_) state_->join(stream);
+  }
 
  private:
   std::shared_ptr<State> state_;

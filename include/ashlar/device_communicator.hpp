@@ -1,0 +1,44 @@
+// Communicators for buffers in GPU memory: NCCL's, and any other over host memory.
+//
+// Each view of a call lies in memory of its stream's device (pinned host memory counts as any
+// device's), sums of squares too: what lies in host memory is passed with a stream of the CPU, as
+// the default stream is.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "ashlar/communicator.hpp"
+
+namespace ashlar {
+
+/// Ranks with a GPU each, over NCCL (libnccl.so.2, loaded at the first call). Collective over
+/// `bootstrap`, which brings NCCL's identifiers to the ranks and outlives the result.
+///
+/// Sums have the bits of every other communicator: parts travel by NCCL, and each rank adds its
+/// own in rank order. Collectives run on a stream of the communicator; Work::join orders a stream
+/// after them without the host. Errors of the network, and ranks that do not arrive in time, are
+/// seen by Work::wait(), which aborts the communicator and throws. NCCL does not compare what ranks
+/// call: agree on the schedule first (require_agreement).
+/// @throws CudaError without CUDA, NCCL or the device; CommunicationError when ranks do not meet.
+std::unique_ptr<Communicator> nccl_communicator(Communicator& bootstrap, Device device);
+
+/// Where ranks that have nothing else in common find each other.
+struct FileBootstrap {
+  int rank = 0;
+  int size = 1;
+  /// On a file system that all ranks see; no other run uses it at the same time. Files of the name
+  /// "<path>.<from>-<to>" are made beside it and removed. What an earlier run has left behind is
+  /// never taken: an identifier is accepted only with the number that its reader has just drawn.
+  std::filesystem::path path;
+};
+/// As above. @throws InvalidArgument for a rank outside of the size or a folder that is not there.
+std::unique_ptr<Communicator> nccl_communicator(const FileBootstrap& bootstrap, Device device);
+
+/// GPU buffers over a communicator of host memory: bytes are copied to pinned memory in the order
+/// of the call's stream, go through `inner`, and are copied back before the Work is done. Calls on
+/// streams of the CPU are passed on as they are; window() is memory of the device.
+/// @param inner outlives the result. @throws CudaError when the device does not work here.
+std::unique_ptr<Communicator> staged_communicator(Communicator& inner, Device device);
+
+}  // namespace ashlar
