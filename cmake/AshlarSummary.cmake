@@ -2,6 +2,7 @@ message(STATUS "Ashlar ${PROJECT_VERSION}: ${CMAKE_BUILD_TYPE}, ${CMAKE_CXX_COMP
 message(STATUS "  MPI ${ASHLAR_MPI} ${MPI_CXX_LIBRARY_VERSION_STRING}")
 message(STATUS "  libtorch ${ASHLAR_TORCH} ${Torch_VERSION}")
 message(STATUS "  CUDA ${ASHLAR_CUDA} ${CMAKE_CUDA_COMPILER_VERSION}")
+message(STATUS "  NCCL ${ASHLAR_NCCL} (loaded at run time)")
 message(STATUS "  oneDNN ${dnnl_VERSION}, Highway ${hwy_VERSION}, fmt ${fmt_VERSION}")
 message(STATUS "  OpenBLAS ${ASHLAR_OPENBLAS} (loaded at run time)")
 message(STATUS "  tests ${ASHLAR_TESTS}, examples ${ASHLAR_EXAMPLES}, perf ${ASHLAR_PERF}, sanitizers '${ASHLAR_SANITIZE}'")

@@ -1,0 +1,31 @@
+// What a communicator over NCCL stands on. In tests the device is the CPU and the library a fake.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+
+#include "ashlar/caching_resource.hpp"
+#include "cuda/nccl_library.hpp"
+
+namespace ashlar::cuda {
+
+struct NcclPlace {
+  const NcclLibrary& library;
+  Device device;
+  /// The device's, for scratch and windows; shared by communicators that are split off.
+  std::shared_ptr<CachingResource> memory;
+  /// The cudaStream_t behind a stream of the device.
+  void* (*native_stream)(StreamRef stream);
+  /// Makes `device` the calling thread's.
+  std::function<void()> make_current = [] {};
+  /// For parts that wait to be added: flats that need more go in pieces.
+  std::int64_t scratch_bytes = std::int64_t{32} << 20;
+  std::chrono::milliseconds timeout{60'000};
+
+  cudaStream_t native(StreamRef stream) const {
+    return static_cast<cudaStream_t>(native_stream(stream));
+  }
+};
+
+}  // namespace ashlar::cuda
