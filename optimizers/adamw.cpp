@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/math/adamw.hpp"
+#include "base/math/scalar_math.hpp"
 #include "optimizers/rules.hpp"
 #include "optimizers/simd-inl.hpp"
 #include "optimizers/update.hpp"
@@ -62,21 +63,6 @@ namespace {
 
 HWY_EXPORT(adamw_update);
 
-AdamWFactors<float> factors_of(const AdamW& config, const StepScalars& scalars, bool decay) {
-  const auto t = static_cast<double>(scalars.step);
-  const double lr = scalars.learning_rate;
-  const auto narrow = [](double x) { return static_cast<float>(x); };
-  return {.gradient_scale = narrow(scalars.gradient_scale),
-          .beta1 = narrow(config.beta1),
-          .rest1 = narrow(1 - config.beta1),
-          .beta2 = narrow(config.beta2),
-          .rest2 = narrow(1 - config.beta2),
-          .decay = decay ? narrow(lr * config.weight_decay) : 0,
-          .step_size = narrow(lr / (1 - std::pow(config.beta1, t))),
-          .unbias2 = narrow(1 / std::sqrt(1 - std::pow(config.beta2, t))),
-          .epsilon = narrow(config.epsilon)};
-}
-
 class AdamWRule final : public Optimizer {
  public:
   explicit AdamWRule(const AdamW& config) : config_(config) {}
@@ -89,7 +75,9 @@ class AdamWRule final : public Optimizer {
     const detail::Run all = detail::check_step(name(), master, parameter, gradient, state,
                                                kStates.size(), segments, scalars);
     detail::for_each_group(all, segments, [&](const detail::Run& run, bool decay) {
-      HWY_DYNAMIC_DISPATCH(adamw_update)(run, factors_of(config_, scalars, decay));
+      HWY_DYNAMIC_DISPATCH(adamw_update)
+      (run, adamw_factors(config_, scalars.learning_rate, scalars.step, scalars.gradient_scale,
+                          decay, ScalarMath()));
     });
   }
 

@@ -82,13 +82,6 @@ namespace {
 
 HWY_EXPORT(sgd_update);
 
-SgdFactors<float> factors_of(const Sgd& config, const StepScalars& scalars, bool decay) {
-  return {.gradient_scale = static_cast<float>(scalars.gradient_scale),
-          .learning_rate = static_cast<float>(scalars.learning_rate),
-          .momentum = static_cast<float>(config.momentum),
-          .decay = decay ? static_cast<float>(config.weight_decay) : 0};
-}
-
 class SgdRule final : public Optimizer {
  public:
   explicit SgdRule(const Sgd& config) : config_(config) {}
@@ -103,7 +96,9 @@ class SgdRule final : public Optimizer {
     const detail::Run all = detail::check_step(name(), master, parameter, gradient, state,
                                                states().size(), segments, scalars);
     detail::for_each_group(all, segments, [&](const detail::Run& run, bool decay) {
-      HWY_DYNAMIC_DISPATCH(sgd_update)(run, factors_of(config_, scalars, decay), config_.nesterov);
+      HWY_DYNAMIC_DISPATCH(sgd_update)
+      (run, sgd_factors(config_, scalars.learning_rate, scalars.gradient_scale, decay),
+       config_.nesterov);
     });
   }
 

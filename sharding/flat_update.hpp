@@ -7,6 +7,7 @@
 #include <span>
 
 #include "ashlar/optimizer.hpp"
+#include "base/math/clip.hpp"
 #include "runtime/thread_pool.hpp"
 
 namespace ashlar {
@@ -19,11 +20,6 @@ inline double norm_of(std::span<const double> squares, std::size_t ranks) {
     for (std::size_t rank = 0; rank < ranks; ++rank) sum += squares[rank * flats + flat];
   }
   return std::sqrt(sum);
-}
-
-/// What gradients are multiplied by so that their norm does not exceed `clip` (0: off).
-inline double clip_factor(double norm, double clip) {
-  return clip > 0 && norm > clip ? clip / (norm + 1e-6) : 1.0;
 }
 
 /// Calls run(i, begin, end) for the parts of segments 0 .. count-1 that lie in [first, last), all

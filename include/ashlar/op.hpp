@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ashlar/communicator.hpp"
+#include "ashlar/device.hpp"
 #include "ashlar/graph.hpp"
 
 namespace ashlar {
@@ -31,10 +32,8 @@ struct OpShapes {
   const Attributes& attributes;
 };
 
-/// What changes from run to run; read by kernels, never compiled in.
-struct RunContext {
-  ThreadPool* pool = nullptr;
-  Communicator* communicator = nullptr;
+/// Numbers that change from run to run; read by kernels, never compiled in.
+struct RunScalars {
   std::uint64_t seed = 0;
   std::int64_t step = 1;           // 1 for the first
   std::int64_t micro_batch = 0;    // 0 .. K-1
@@ -42,6 +41,16 @@ struct RunContext {
   std::int64_t first_sample =
       0;  // global index, within the micro-batch, of this rank's first sample
   double learning_rate = 0;
+};
+
+/// What kernels get from whoever runs them. Work on a device goes to `stream`, and reads seed, step
+/// and learning rate from `on_device` where it is not null, so that a captured launch sees new
+/// ones.
+struct RunContext : RunScalars {
+  ThreadPool* pool = nullptr;
+  Communicator* communicator = nullptr;
+  StreamRef stream = {};
+  const RunScalars* on_device = nullptr;
 };
 
 /// One call of a kernel. Absent inputs have data == nullptr. `workspace` has workspace() bytes.

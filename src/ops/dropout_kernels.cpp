@@ -117,15 +117,6 @@ namespace ashlar {
 HWY_EXPORT(run_dropout);
 
 namespace kernels {
-
-std::uint64_t dropout_key(std::uint64_t seed, std::int64_t op_key) {
-  return seed ^ (static_cast<std::uint64_t>(op_key) * 0x9E3779B97F4A7C15U);
-}
-
-std::uint64_t dropout_stream(std::int64_t step, std::int64_t micro_batch) {
-  return static_cast<std::uint64_t>(step) << 24 ^ static_cast<std::uint64_t>(micro_batch);
-}
-
 void dropout(const KernelArguments& arguments) { HWY_DYNAMIC_DISPATCH(run_dropout)(arguments); }
 
 }  // namespace kernels
