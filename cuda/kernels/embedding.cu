@@ -1,0 +1,140 @@
+// Table look-up and its gradients. The gradient of the token table adds rows of dy in the order of
+// sorted (token, index) keys, without atomics: a segment of equal tokens belongs to one block.
+#include "cuda/kernels/columns.hpp"
+#include "ops/embedding_kernels.hpp"
+
+namespace ashlar::cuda {
+namespace {
+
+/// A warp per row. A token that is not in the table makes the row NaN, as a kernel cannot throw.
+template <typename T>
+__global__ void look_up(const std::int32_t* tokens, const T* table, const T* places,
+                        std::int64_t rows, std::int64_t positions, std::int64_t vocabulary,
+                        std::int64_t n, T* out) {
+  const std::int64_t row = team_row<kWarp>();
+  if (row >= rows) return;
+  const std::int32_t token = tokens[row];
+  const bool known = 0 <= token && token < vocabulary;
+  for_each_pack<kWarp>(n, [&](std::int64_t i, std::int64_t left) {
+    Pack v;
+    if (known) {
+      v = load_pack(table + token * n + i, left);
+    } else {
+      for (float& element : v.at) element = std::numeric_limits<float>::quiet_NaN();
+    }
+    if (places != nullptr) {
+      const Pack place = load_pack(places + row % positions * n + i, left);
+      for (int k = 0; k < kPack; ++k) v.at[k] += place.at[k];
+    }
+    store_pack(v, out + row * n + i, left);
+  });
+}
+
+/// keys[r] = token << 32 | index, r the key's rank: how many tokens come before it. Blocks go
+/// through all tokens, a tile at a time.
+__global__ void sort_tokens(const std::int32_t* tokens, std::int64_t count, std::uint64_t* keys) {
+  auto& tile = shared<std::int32_t[kBlock], struct TokenTile>();
+  const std::int64_t mine = thread_in_grid();
+  const std::int32_t token = mine < count ? tokens[mine] : 0;
+  std::int64_t rank = 0;
+  for (std::int64_t first = 0; first < count; first += kBlock) {
+    const std::int64_t filled = count - first < kBlock ? count - first : kBlock;
+    __syncthreads();
+    if (threadIdx.x < filled) tile[threadIdx.x] = tokens[first + threadIdx.x];
+    __syncthreads();
+    for (std::int64_t i = 0; i < filled; ++i)
+      rank += tile[i] < token || (tile[i] == token && first + i < mine);
+  }
+  if (mine < count)
+    keys[rank] = static_cast<std::uint64_t>(static_cast<std::uint32_t>(token)) << 32 |
+                 static_cast<std::uint64_t>(mine);
+}
+
+/// Blocks go through (keys, tiles of columns): the segment of equal tokens that begins at the key,
+/// if one does.
+template <typename T, typename Out>
+__global__ void sum_segments(const std::uint64_t* keys, std::int64_t count, const T* dy,
+                             std::int64_t vocabulary, std::int64_t n, Out* table) {
+  const std::int64_t tiles = ceil_div(n, kTileColumns);
+  const std::int64_t first = blockIdx.x / tiles, tile = blockIdx.x % tiles * kTileColumns;
+  const std::uint64_t token = keys[first] >> 32;
+  if (first > 0 && keys[first - 1] >> 32 == token) return;
+  if (token >= static_cast<std::uint64_t>(vocabulary)) return;
+  const std::int64_t column = tile + lane_of_thread() * kPack;
+  Pack sums;
+  if (column < n)
+    for (std::int64_t k = first + warp_of_thread(); k < count && keys[k] >> 32 == token;
+         k += kWarps) {
+      const auto row = static_cast<std::int64_t>(keys[k] & 0xffffffffU);
+      const Pack v = load_pack(dy + row * n + column, n - column);
+      for (int e = 0; e < kPack; ++e) sums.at[e] += v.at[e];
+    }
+  const float total = join_warps(sums);
+  const std::int64_t own = tile + threadIdx.x;
+  if (own < n) table[static_cast<std::int64_t>(token) * n + own] = from_float<Out>(total);
+}
+
+/// Block (x, y): columns of tile x of position y, over all samples.
+template <typename T, typename Out>
+__global__ void sum_samples(const T* dy, std::int64_t samples, std::int64_t positions,
+                            std::int64_t n, Out* table) {
+  const std::int64_t position = blockIdx.y, column = pack_column();
+  Pack sums;
+  if (column < n && position < positions)
+    for (std::int64_t sample = warp_of_thread(); sample < samples; sample += kWarps) {
+      const Pack v = load_pack(dy + (sample * positions + position) * n + column, n - column);
+      for (int e = 0; e < kPack; ++e) sums.at[e] += v.at[e];
+    }
+  const float total = join_warps(sums);
+  if (own_column() < n) table[position * n + own_column()] = from_float<Out>(total);
+}
+
+}  // namespace
+
+void embedding(const KernelArguments& a) {
+  const TensorView &tokens = a.inputs[0], &table = a.inputs[1];
+  const std::int64_t rows = tokens.elements(), n = table.shape[1];
+  if (rows == 0 || n == 0) return;
+  with_float(table.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch(grid_of_teams<kWarp>(rows), dim3(kBlock), 0, a.context.stream, look_up<T>,
+           tokens.as<const std::int32_t>(), table.as<const T>(), a.inputs[2].as<const T>(), rows,
+           tokens.shape[-1], table.shape[0], n, a.outputs[0].as<T>());
+  });
+}
+
+void embedding_tokens(const KernelArguments& a) {
+  const TensorView &tokens = a.inputs[0], &dy = a.inputs[1], &table = a.outputs[0];
+  const std::int64_t count = tokens.elements(), n = table.shape[1];
+  auto* keys = reinterpret_cast<std::uint64_t*>(a.workspace);
+  fill_zeros(a.context.stream, table.data, table.bytes());
+  if (count == 0 || n == 0) return;
+  launch(grid_of_threads(count), dim3(kBlock), 0, a.context.stream, sort_tokens,
+         tokens.as<const std::int32_t>(), count, keys);
+  with_float(dy.dtype, [&](auto from) {
+    with_float(table.dtype, [&](auto to) {
+      using T = typename decltype(from)::type;
+      using Out = typename decltype(to)::type;
+      launch(grid_of(count * ceil_div(n, kTileColumns)), dim3(kBlock), 0, a.context.stream,
+             sum_segments<T, Out>, keys, count, dy.as<const T>(), table.shape[0], n,
+             table.as<Out>());
+    });
+  });
+}
+
+void embedding_positions(const KernelArguments& a) {
+  const TensorView &dy = a.inputs[0], &table = a.outputs[0];
+  const std::int64_t positions = dy.shape[-2], n = dy.shape[-1];
+  const std::int64_t samples = positions * n == 0 ? 0 : dy.elements() / (positions * n);
+  if (table.elements() == 0) return;
+  with_float(dy.dtype, [&](auto from) {
+    with_float(table.dtype, [&](auto to) {
+      using T = typename decltype(from)::type;
+      using Out = typename decltype(to)::type;
+      launch(grid_of(ceil_div(n, kTileColumns), table.shape[0]), dim3(kBlock), 0, a.context.stream,
+             sum_samples<T, Out>, dy.as<const T>(), samples, positions, n, table.as<Out>());
+    });
+  });
+}
+
+}  // namespace ashlar::cuda

@@ -1,0 +1,102 @@
+// Rows of the language-model head on chunks of logits: losses, and gradients in place.
+#include "cuda/kernels/host.hpp"
+#include "cuda/kernels/softmax.hpp"
+
+namespace ashlar::cuda {
+namespace {
+
+constexpr int kReducers = 1024;
+
+/// A row per team. `scale` null: losses only. `gradient` may be the logits: a thread writes what it
+/// alone reads after the target's logit has been read by all.
+template <int threads, typename L, typename T>
+__global__ void head_rows(const L* logits, const std::int32_t* targets, std::int64_t rows,
+                          std::int64_t columns, std::int64_t stride, const double* scale,
+                          double* losses, T* gradient) {
+  const std::int64_t row = team_row<threads>(), at = row * stride;
+  if (row >= rows) return;
+  const std::int32_t target = targets[row];
+  const bool counts = target >= 0, known = target < columns;
+  const float right =
+      counts && known ? to_float(logits[at + target]) : std::numeric_limits<float>::quiet_NaN();
+  const RowSum total = sum_of_exponentials<threads>(logits + at, columns);
+  if (team_thread<threads>() == 0)
+    losses[row] = counts ? static_cast<double>(std::log(total.sum)) +
+                               (static_cast<double>(total.most) - static_cast<double>(right))
+                         : 0.0;
+  if (scale == nullptr) return;
+  const auto whole = static_cast<float>(*scale);
+  const auto factor = static_cast<float>(*scale / static_cast<double>(total.sum));
+  for_each_pack<threads>(stride, [&](std::int64_t i, std::int64_t left) {
+    Pack v = load_pack(logits + at + i, left);
+    for (int k = 0; k < kPack; ++k) {
+      const float slope = factor * std::exp(v.at[k] - total.most);
+      v.at[k] = !counts || i + k >= columns ? 0.0F : i + k == target ? slope - whole : slope;
+    }
+    store_pack(v, gradient + at + i, left);
+  });
+}
+
+/// One block. 1 / counted targets, times dloss where there is one; 0 when none counts.
+__global__ void scale_of_targets(const std::int32_t* targets, std::int64_t rows, const float* dloss,
+                                 double* scale) {
+  std::int64_t part = 0;
+  for (std::int64_t i = threadIdx.x; i < rows; i += kReducers) part += targets[i] >= 0;
+  const auto count = join_team<kReducers>(part, Add());
+  const double value = dloss == nullptr ? 1.0 : static_cast<double>(*dloss);
+  if (threadIdx.x == 0) *scale = count == 0 ? 0.0 : value / static_cast<double>(count);
+}
+
+/// One block. loss = scale x the sum of losses.
+__global__ void scaled_sum(const double* losses, std::int64_t rows, const double* scale,
+                           float* loss) {
+  double part = 0;
+  for (std::int64_t i = threadIdx.x; i < rows; i += kReducers) part += losses[i];
+  const double total = join_team<kReducers>(part, Add());
+  if (threadIdx.x == 0) *loss = static_cast<float>(total * *scale);
+}
+
+template <typename L, typename T>
+void run_rows(const RunContext& context, const HeadRows& h, const double* scale, double* losses,
+              std::byte* gradient) {
+  if (h.rows == 0) return;
+  const std::int64_t stride = h.stride == 0 ? h.columns : h.stride;
+  with_team(h.columns, [&](auto threads) {
+    launch(grid_of_teams<threads>(h.rows), dim3(kBlock), 0, context.stream,
+           head_rows<threads, L, T>, reinterpret_cast<const L*>(h.logits), h.targets, h.rows,
+           h.columns, stride, scale, losses, reinterpret_cast<T*>(gradient));
+  });
+}
+
+}  // namespace
+
+void negative_log_likelihood(const RunContext& context, const HeadRows& rows, double* losses) {
+  with_float(rows.dtype, [&](auto tag) {
+    using L = typename decltype(tag)::type;
+    run_rows<L, L>(context, rows, nullptr, losses, nullptr);
+  });
+}
+
+void negative_log_likelihood_gradient(const RunContext& context, const HeadRows& rows,
+                                      const double* scale, double* losses, std::byte* gradient,
+                                      DType dtype) {
+  with_float(rows.dtype, [&](auto from) {
+    with_float(dtype, [&](auto to) {
+      run_rows<typename decltype(from)::type, typename decltype(to)::type>(context, rows, scale,
+                                                                           losses, gradient);
+    });
+  });
+}
+
+void target_scale(const RunContext& context, const std::int32_t* targets, std::int64_t rows,
+                  const float* dloss, double* scale) {
+  launch(dim3(1), dim3(kReducers), 0, context.stream, scale_of_targets, targets, rows, dloss,
+         scale);
+}
+
+void sum_losses(const RunContext& context, const double* losses, std::int64_t rows,
+                const double* scale, float* loss) {
+  launch(dim3(1), dim3(kReducers), 0, context.stream, scaled_sum, losses, rows, scale, loss);
+}
+
+}  // namespace ashlar::cuda

@@ -1,0 +1,73 @@
+// Which kernel serves which op.
+#include <algorithm>
+#include <array>
+
+#include "cuda/kernels.hpp"
+
+namespace ashlar::cuda {
+
+namespace {
+
+constexpr std::array kTable = std::to_array<Kernel>({
+    {"accumulate", accumulate},
+    {"add", add},
+    {"add_layer_norm", add_layer_norm},
+    {"cast", cast},
+    {"causal_attention", attention},
+    {"causal_attention_backward", attention_backward, attention_backward_workspace},
+    {"causal_mask", causal_mask},
+    {"constant", constant},
+    {"contiguous", copy},
+    {"cross_entropy", cross_entropy},
+    {"cross_entropy_backward", cross_entropy_backward},
+    {"divide", divide},
+    {"dropout", dropout},
+    {"embedding", embedding},
+    {"embedding_positions", embedding_positions},
+    {"embedding_tokens", embedding_tokens},
+    {"exp", exp},
+    {"gelu", gelu},
+    {"gelu_backward", gelu_backward},
+    {"gelu_columns_backward", gelu_columns_backward},
+    {"gradient_norm", gradient_norm},
+    {"grouped_query_attention", grouped_attention},
+    {"grouped_query_attention_backward", grouped_attention_backward, attention_backward_workspace},
+    {"layer_norm", layer_norm},
+    {"layer_norm_backward", layer_norm_backward},
+    {"layer_norm_parameters", layer_norm_parameters},
+    {"log", log},
+    {"multiply", multiply},
+    {"pack", pack},
+    {"pad", pad},
+    {"rms_norm", rms_norm},
+    {"rms_norm_backward", rms_norm_backward},
+    {"rms_norm_weight", rms_norm_weight},
+    {"rotary", rotary},
+    {"scale", scale},
+    {"silu", silu},
+    {"silu_backward", silu_backward},
+    {"softmax", softmax},
+    {"softmax_backward", softmax_backward},
+    {"subtract", subtract},
+    {"sum", sum, sum_workspace},
+    {"swiglu", swiglu},
+    {"swiglu_backward", swiglu_backward},
+    {"take_integers", take_integers},
+    {"tanh", tanh},
+    {"tanh_backward", tanh_backward},
+    {"target_weights", target_weights},
+    {"update", update},
+});
+
+static_assert(std::ranges::is_sorted(kTable, {}, &Kernel::op));
+
+}  // namespace
+
+std::span<const Kernel> kernels_of_ops() { return kTable; }
+
+const Kernel* find_kernel(std::string_view op) {
+  const auto found = std::ranges::lower_bound(kTable, op, {}, &Kernel::op);
+  return found != kTable.end() && found->op == op ? &*found : nullptr;
+}
+
+}  // namespace ashlar::cuda

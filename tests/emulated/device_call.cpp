@@ -1,0 +1,128 @@
+#include "emulated/device_call.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <list>
+
+#include "emulator/memory_map.hpp"
+#include "emulator/run_in_all_orders.hpp"
+
+namespace ashlar::test {
+namespace {
+
+/// Device memory of a tensor.
+class Operand {
+ public:
+  Operand(DType dtype, const Shape& shape, const Shape& strides, bool misaligned)
+      : shift_(misaligned ? static_cast<std::size_t>(size_of(dtype)) : 0),
+        bytes_(span_of(dtype, shape, strides)),
+        memory_(bytes_ + shift_),
+        view_(memory_.data() + shift_, dtype, shape, strides) {}
+  Operand(const TensorView& from, bool misaligned)
+      : Operand(from.dtype, from.shape, from.strides, misaligned) {
+    if (bytes_ > 0) std::memcpy(view_.data, from.data, bytes_);
+  }
+  const TensorView& view() const { return view_; }
+
+ private:
+  static std::size_t span_of(DType dtype, const Shape& shape, const Shape& strides) {
+    if (shape.elements() == 0) return 0;
+    std::int64_t last = 0;
+    for (int axis = 0; axis < shape.rank(); ++axis) last += (shape[axis] - 1) * strides[axis];
+    return static_cast<std::size_t>((last + 1) * size_of(dtype));
+  }
+
+  std::size_t shift_, bytes_;
+  emulator::GuardedMemory memory_;
+  TensorView view_;
+};
+
+double element(const std::byte* bytes, std::int64_t i, DType dtype) {
+  const TensorView view(const_cast<std::byte*>(bytes), dtype, {i + 1});
+  switch (dtype) {
+    case DType::f64:
+      return view.as<double>()[i];
+    case DType::f32:
+      return view.as<float>()[i];
+    case DType::bf16:
+      return view.as<bf16>()[i];
+    case DType::f16:
+      return view.as<f16>()[i];
+    case DType::i32:
+      return view.as<std::int32_t>()[i];
+    case DType::i64:
+      return static_cast<double>(view.as<std::int64_t>()[i]);
+    case DType::u8:
+      return view.as<std::uint8_t>()[i];
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::vector<std::byte> run_once(const DeviceCall& call) {
+  std::list<Operand> memory;
+  std::vector<TensorView> inputs, outputs;
+  for (const TensorView& view : call.inputs) {
+    inputs.push_back(view);
+    if (view.data != nullptr) inputs.back() = memory.emplace_back(view, call.misaligned).view();
+  }
+  for (std::size_t i = 0; i < call.outputs.size(); ++i) {
+    const TensorType& type = call.outputs[i];
+    const TensorView* over = nullptr;
+    for (const auto& [output, input] : call.shared)
+      if (static_cast<std::size_t>(output) == i) over = &inputs[static_cast<std::size_t>(input)];
+    outputs.push_back(over != nullptr
+                          ? TensorView(over->data, type.dtype, type.shape)
+                          : memory
+                                .emplace_back(type.dtype, type.shape,
+                                              contiguous_strides(type.shape), call.misaligned)
+                                .view());
+  }
+  const emulator::GuardedMemory workspace(static_cast<std::size_t>(call.workspace));
+  call.run({call.context, call.attributes, inputs, outputs, workspace.data(), nullptr});
+  std::vector<std::byte> bytes;
+  for (const TensorView& y : outputs) bytes.insert(bytes.end(), y.data, y.data + y.bytes());
+  return bytes;
+}
+
+std::vector<std::byte> run_on_device(const DeviceCall& call) {
+  return emulator::run_in_all_orders([&] { return run_once(call); });
+}
+
+DeviceCall call_of(const cuda::Kernel& kernel, const OpDef& op, const Attributes& attributes,
+                   std::vector<TensorView> inputs, std::vector<TensorType> outputs) {
+  std::vector<TensorType> types;
+  for (const TensorView& view : inputs)
+    types.push_back(view.data == nullptr ? TensorType() : TensorType{view.dtype, view.shape});
+  const OpShapes shapes{types, outputs, attributes};
+  DeviceCall call{.run = kernel.run, .attributes = attributes};
+  if (kernel.workspace != nullptr) {
+    call.workspace = kernel.workspace(shapes);
+  } else if (op.workspace != nullptr) {
+    call.workspace = op.workspace(shapes, {});
+  }
+  call.inputs = std::move(inputs);
+  call.outputs = std::move(outputs);
+  return call;
+}
+
+double relative_error(const std::byte* a, const std::byte* b, std::int64_t n, DType dtype) {
+  double difference = 0, norm = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double x = element(a, i, dtype), y = element(b, i, dtype);
+    if (std::isnan(x) && std::isnan(y)) continue;
+    if (x == y) {
+      norm += std::isfinite(y) ? y * y : 0;
+      continue;
+    }
+    difference += (x - y) * (x - y);
+    norm += y * y;
+  }
+  if (difference == 0) return 0;
+  return std::isfinite(difference) ? std::sqrt(difference / norm)
+                                   : std::numeric_limits<double>::infinity();
+}
+
+}  // namespace ashlar::test

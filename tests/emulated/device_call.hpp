@@ -1,0 +1,38 @@
+// One call of a kernel on the emulator: operands in guarded memory, outputs and workspace NaN.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "ashlar/op.hpp"
+#include "cuda/kernels.hpp"
+
+namespace ashlar::test {
+
+/// A call's operands, on the host. `shared`: (output, input) pairs that are the same memory.
+struct DeviceCall {
+  void (*run)(const KernelArguments&) = nullptr;
+  RunContext context = {};
+  Attributes attributes = {};
+  std::vector<TensorView> inputs = {};
+  std::vector<TensorType> outputs = {};
+  std::int64_t workspace = 0;
+  std::vector<std::pair<int, int>> shared = {};
+  bool misaligned = false;  // every operand begins one element behind an aligned address
+};
+
+/// Bytes of the outputs, one behind the other, for the current order of threads.
+std::vector<std::byte> run_once(const DeviceCall& call);
+/// The same for all orders. @throws KernelError where two differ.
+std::vector<std::byte> run_on_device(const DeviceCall& call);
+
+/// `call` for a node's kernel, without operands.
+DeviceCall call_of(const cuda::Kernel& kernel, const OpDef& op, const Attributes& attributes,
+                   std::vector<TensorView> inputs, std::vector<TensorType> outputs);
+
+/// |a - b| / |b| of n elements of `dtype`; 0 for equal bytes, infinite where just one is NaN.
+double relative_error(const std::byte* a, const std::byte* b, std::int64_t n, DType dtype);
+
+}  // namespace ashlar::test

@@ -1,0 +1,156 @@
+// check() of the op table for kernels on the emulator: this file takes the place of
+// ops/harness.cpp, so that the cases of tests/ops run here as they stand. Every node of a case that
+// has a CUDA kernel runs on both sides with the same operands.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+
+#include "ashlar/autodiff.hpp"
+#include "ashlar/buffer.hpp"
+#include "ashlar/ops.hpp"
+#include "emulated/device_call.hpp"
+#include "graph/evaluation.hpp"
+#include "ops/harness.hpp"
+
+namespace ashlar::test {
+namespace {
+
+/// The graph of a case with values for its inputs.
+struct Traced {
+  Graph graph;
+  std::deque<Buffer> memory;
+  std::vector<std::pair<ValueId, TensorView>> bound;
+};
+
+template <typename T>
+void assign(T* to, const Doubles& values) {
+  for (std::size_t i = 0; i < values.size(); ++i)
+    to[i] = static_cast<T>(static_cast<float>(values[i]));
+}
+
+class Tracing {
+ public:
+  Value input(const std::string& name, DType dtype, const Shape& shape, const Doubles& values) {
+    traced_.memory.emplace_back(host_memory(), shape.elements() * size_of(dtype), Category::input);
+    const TensorView view = traced_.memory.back().view(dtype, shape);
+    if (dtype == DType::f32) assign(view.as<float>(), values);
+    if (dtype == DType::bf16) assign(view.as<bf16>(), values);
+    if (dtype == DType::i32) assign(view.as<std::int32_t>(), values);
+    const Value value = tracer_.input(name, dtype, shape);
+    traced_.bound.emplace_back(value.id(), view);
+    return value;
+  }
+  Value like(char name, Value value) {
+    const TensorType type = value.type();
+    ++count_;
+    return input(fmt::format("{}{}", name, count_), type.dtype, type.shape,
+                 random_values(type.elements(), -1, 1, 900 + count_));
+  }
+  Tracer& tracer() { return tracer_; }
+  Traced finish(std::span<const Value> results) {
+    for (std::size_t i = 0; i < results.size(); ++i)
+      if (results[i]) tracer_.output(fmt::format("y{}", i), contiguous(results[i]));
+    traced_.graph = tracer_.graph();
+    for (const Node& node : traced_.graph.nodes)  // what nothing reads is compared too
+      for (const ValueId id : node.outputs) traced_.graph.outputs.emplace_back("kept", id);
+    return std::move(traced_);
+  }
+
+ private:
+  Tracer tracer_;
+  Traced traced_;
+  std::uint64_t count_ = 0;
+};
+
+/// Outputs and gradients; with `second` also tangents of both, which reaches the expansions.
+Traced trace(const Case& c, DType dtype, bool second) {
+  Tracing tracing;
+  const std::vector<Doubles> inputs = random_inputs(c);
+  std::vector<Value> values, wrt;
+  for (std::size_t k = 0; k < inputs.size(); ++k) {
+    values.push_back(tracing.input(fmt::format("x{}", k), c.inputs[k].integer ? DType::i32 : dtype,
+                                   c.inputs[k].shape, inputs[k]));
+    if (is_wrt(c.inputs[k])) wrt.push_back(values.back());
+  }
+  std::vector<Value> results = c.build(tracing.tracer(), values);
+  std::vector<Value> cotangents, tangents;
+  for (const Value& y : results) cotangents.push_back(tracing.like('g', y));
+  for (const Value& gradient : vjp(tracing.tracer(), results, cotangents, wrt))
+    if (gradient) results.push_back(gradient);
+  if (second) {
+    for (const Value& x : wrt) tangents.push_back(tracing.like('t', x));
+    const std::vector<Value> primal = results;
+    for (const Value& t : jvp(tracing.tracer(), primal, wrt, tangents)) results.push_back(t);
+  }
+  return tracing.finish(results);
+}
+
+std::vector<TensorView> views_of(const Evaluation& evaluation, const std::vector<ValueId>& ids) {
+  std::vector<TensorView> views;
+  for (const ValueId id : ids) views.push_back(id == kNoValue ? TensorView() : evaluation.view(id));
+  return views;
+}
+
+/// Compares one node; the evaluation has its inputs, and gets its outputs.
+void check_node(const std::string& name, const Graph& graph, const Node& node,
+                const RunContext& context, Evaluation& evaluation) {
+  const cuda::Kernel* kernel = cuda::find_kernel(node.op->name);
+  if (kernel == nullptr) return evaluation.run(node);
+  std::vector<TensorType> types;
+  for (const ValueId id : node.outputs) types.push_back(graph[id].type);
+  DeviceCall call =
+      call_of(*kernel, *node.op, node.attributes, views_of(evaluation, node.inputs), types);
+  call.context = context;
+  INFO(name, ": ", std::string(node.op->name));
+  const std::vector<std::byte> actual = run_on_device(call);
+  DeviceCall other = call;
+  other.misaligned = true;
+  CHECK_MESSAGE(run_once(other) == actual, "bits depend on the alignment");
+  for (const int input : node.op->may_reuse) {
+    const TensorView& over = call.inputs[static_cast<std::size_t>(input)];
+    if (over.data == nullptr || !over.contiguous()) continue;
+    other = call;
+    other.shared = {{0, input}};
+    CHECK_MESSAGE(run_on_device(other) == actual, "output 0 may not lie over input ", input);
+  }
+  RunScalars now = context;
+  other = call;
+  other.context.on_device = &now;
+  other.context.seed = ~now.seed;
+  other.context.step = 0;
+  CHECK_MESSAGE(run_once(other) == actual, "the scalars on the device were not read");
+  evaluation.run(node);
+  const std::byte* at = actual.data();
+  for (const ValueId id : node.outputs) {
+    const TensorView& expected = evaluation.view(id);
+    const double tolerance = expected.dtype == DType::bf16 ? 1e-2 : 1e-5;
+    const double error = relative_error(at, expected.data, expected.elements(), expected.dtype);
+    CHECK_MESSAGE(error <= tolerance, "relative error ", error, " of ", name_of(expected.dtype),
+                  to_string(expected.shape));
+    at += expected.bytes();
+  }
+}
+
+}  // namespace
+
+void check(const Case& c) {
+  for (const auto& [dtype, second] :
+       {std::pair(DType::f32, false), std::pair(DType::bf16, false), std::pair(DType::f32, true)}) {
+    const Traced traced = trace(c, dtype, second);
+    RunContext context;
+    context.seed = 5;
+    context.step = 3;
+    context.micro_batch = 2;
+    context.first_sample = 7;
+    Evaluation evaluation(traced.graph, {.context = context, .poison = true});
+    for (const auto& [id, view] : traced.bound) evaluation.bind(id, view);
+    for (const Node& node : traced.graph.nodes)
+      check_node(fmt::format("{} in {}", c.name, name_of(dtype)), traced.graph, node, context,
+                 evaluation);
+  }
+}
+
+}  // namespace ashlar::test
