@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # scripts/build.sh [release|dev|asan|tsan|cuda] [target...]
 # Installs what is missing of scripts/apt-packages.txt (with targets named: but for what only tests need), configures, and
-# builds into build/<preset>. Says nothing when there is nothing to do.
+# builds into build/<preset>. With targets named a fresh build leaves CUDA out, until all is built. Says nothing when there
+# is nothing to do.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -46,10 +47,17 @@ install_packages() {
 }
 
 configure() {
-  local ninja_file=build/$preset/build.ninja
-  [[ -e $ninja_file && $ninja_file -nt CMakePresets.json && ${#installed[@]} -eq 0 ]] && return 0
+  local ninja_file=build/$preset/build.ninja cuda=()
+  if [[ $preset == release || $preset == dev ]]; then
+    if [[ ${#targets[@]} -eq 0 ]]; then
+      if grep -qs '^ASHLAR_CUDA:STRING=OFF$' "build/$preset/CMakeCache.txt"; then cuda=(-DASHLAR_CUDA=AUTO); fi
+    elif [[ ! -e $ninja_file ]]; then
+      cuda=(-DASHLAR_CUDA=OFF)
+    fi
+  fi
+  [[ -e $ninja_file && $ninja_file -nt CMakePresets.json && ${#installed[@]} -eq 0 && ${#cuda[@]} -eq 0 ]] && return 0
   if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
-  cmake --preset "$preset"
+  cmake --preset "$preset" "${cuda[@]}"
   touch "$ninja_file"
 }
 
