@@ -10,7 +10,17 @@ double number(std::int64_t value) { return static_cast<double>(value); }
 
 std::int64_t element_bytes(const Problem& problem) { return problem.bf16 ? 2 : 4; }
 
+/// Several nodes, all of them full.
+bool may_group(const Problem& problem) {
+  return problem.node > 0 && problem.ranks > problem.node && problem.ranks % problem.node == 0;
+}
+
+int shards_of(const Problem& problem, const Candidate& c) {
+  return c.group > 0 ? c.group : problem.ranks;
+}
+
 bool legal(const Candidate& c) {
+  if (c.group > 0 && c.stage == 0) return false;
   if (c.accumulate == 1 && c.order == MicroBatchOrder::layers) return false;
   if (c.accumulate == 1 && c.reduce_each != (c.stage >= 2)) return false;  // one and the same
   if (c.order == MicroBatchOrder::layers && c.reduce_each) return false;
@@ -63,10 +73,13 @@ std::vector<Candidate> candidates(const Problem& problem) {
         for (const bool each : {true, false})
           for (const auto recompute :
                {Recompute::none, Recompute::cheap, Recompute::selective, Recompute::per_unit})
-            for (const bool reshard : {true, false}) {
-              const Candidate c{stage, batch, sequences / batch, order, each, recompute, reshard};
-              if (legal(c)) all.push_back(c);
-            }
+            for (const bool reshard : {true, false})
+              for (const int group : {0, problem.node}) {
+                const Candidate c{stage, batch,     sequences / batch, order,
+                                  each,  recompute, reshard,           group};
+                if (legal(c)) all.push_back(c);
+                if (!may_group(problem)) break;
+              }
   }
   return all;
 }
@@ -75,7 +88,7 @@ std::int64_t least_bytes(const Problem& problem, const Candidate& c) {
   const ModelShape& model = problem.model;
   ZeroCase zero;
   zero.trainable = model.parameters;
-  zero.ranks = problem.ranks;
+  zero.ranks = shards_of(problem, c);
   zero.stage = c.stage;
   zero.bf16 = problem.bf16;
   zero.accumulate = c.accumulate;
@@ -96,21 +109,33 @@ std::int64_t least_bytes(const Problem& problem, const Candidate& c) {
 
 StepTime::StepTime(const Problem& problem, const simulate::Cluster& cluster)
     : problem_(problem), cluster_(cluster) {
-  using simulate::CollectiveKind;
   const ModelShape& m = problem.model;
-  const auto seconds = [&](CollectiveKind kind, std::int64_t elements) {
-    return simulate::seconds_of(kind, number(elements * element_bytes(problem)), problem.ranks,
-                                cluster, simulate::Algorithm::automatic);
-  };
-  gather_blocks_ = number(m.layers) * seconds(CollectiveKind::all_gather, m.block);
-  gather_ends_ = seconds(CollectiveKind::all_gather, m.embedding) +
-                 seconds(CollectiveKind::all_gather, m.tied ? m.embedding : m.head);
-  reduce_ = number(m.layers) * seconds(CollectiveKind::reduce_scatter, m.block) +
-            seconds(CollectiveKind::reduce_scatter, m.embedding + m.head);
+  all_ = collectives(problem.ranks);
+  if (may_group(problem)) node_ = collectives(problem.node);
   const double tokens = number(problem.sequence);
   forward_blocks_ = 2 * number(m.layers * m.block) * tokens;
   forward_products_ = forward_blocks_ + 2 * number(m.vocabulary * m.width) * tokens;
   forward_attention_ = 2 * number(m.layers * m.width) * tokens * tokens;  // causal pairs
+}
+
+StepTime::Collectives StepTime::collectives(int group) const {
+  using simulate::CollectiveKind;
+  const ModelShape& m = problem_.model;
+  const auto seconds = [&](CollectiveKind kind, std::int64_t elements) {
+    return simulate::seconds_of(kind, number(elements * element_bytes(problem_)), group, cluster_,
+                                simulate::Algorithm::automatic);
+  };
+  const auto across = [&](std::int64_t elements) {
+    return simulate::seconds_of(CollectiveKind::all_reduce, 4 * number(elements) / group,
+                                problem_.ranks / group, cluster_, simulate::Algorithm::automatic,
+                                group);
+  };
+  return {number(m.layers) * seconds(CollectiveKind::all_gather, m.block),
+          seconds(CollectiveKind::all_gather, m.embedding) +
+              seconds(CollectiveKind::all_gather, m.tied ? m.embedding : m.head),
+          number(m.layers) * seconds(CollectiveKind::reduce_scatter, m.block) +
+              seconds(CollectiveKind::reduce_scatter, m.embedding + m.head),
+          number(m.layers) * across(m.block) + across(m.embedding + m.head)};
 }
 
 double StepTime::operator()(const Candidate& c) const {
@@ -125,13 +150,14 @@ double StepTime::operator()(const Candidate& c) const {
                            (1 + attention_again + 2 * device.attention_backward_slowdown) / peak /
                            device.attention_efficiency;
   const double updated =
-      number(problem_.model.parameters) / (c.stage >= 1 ? number(problem_.ranks) : 1);
+      number(problem_.model.parameters) / (c.stage >= 1 ? shards_of(problem_, c) : 1);
   const double update = 28 * updated / (device.memory_rate * device.memory_efficiency);
   const double visits = c.order == MicroBatchOrder::layers ? 1 : number(c.accumulate);
+  const auto& [gather_blocks, gather_ends, reduce, across] = c.group > 0 ? node_ : all_;
   const double hidden =
-      (c.reduce_each ? visits : 1) * reduce_ +
-      (c.stage == 3 ? visits * ((c.reshard ? 2 : 1) * gather_blocks_ + gather_ends_) : 0);
-  const double after = c.stage < 3 ? gather_blocks_ + gather_ends_ : 0;
+      (c.reduce_each ? visits : 1) * reduce + across +
+      (c.stage == 3 ? visits * ((c.reshard ? 2 : 1) * gather_blocks + gather_ends) : 0);
+  const double after = c.stage < 3 ? gather_blocks + gather_ends : 0;
   const double compute = products + attention;
   const double slowed = compute + cluster_.overlap_slowdown * std::min(compute, hidden);
   return std::max(slowed, hidden) + update + after;

@@ -34,6 +34,7 @@ struct Problem {
   std::int64_t global_batch = 1;  // sequences of a step, all ranks; a multiple of ranks
   bool bf16 = true;
   int optimizer_states = 2;
+  int node = 0;  // ranks of one, which may share a copy of the model state; 0: not tried
 };
 
 /// What is to be chosen.
@@ -45,6 +46,7 @@ struct Candidate {
   bool reduce_each = true;
   Recompute recompute = Recompute::cheap;
   bool reshard = true;
+  int group = 0;  // ZeroConfig::group
 };
 
 /// Every combination that a TrainStep takes, in a fixed order.
@@ -55,7 +57,8 @@ std::vector<Candidate> candidates(const Problem& problem);
 std::int64_t least_bytes(const Problem& problem, const Candidate& candidate);
 
 /// Seconds of a step by formulas, for ranking: products and attention at the device's rates, the
-/// update's bytes, collectives by unit, hidden behind compute where they run beside it.
+/// update's bytes, collectives by unit, hidden behind compute where they run beside it. Sums go
+/// over the copies of the model state once a step.
 class StepTime {
  public:
   StepTime(const Problem& problem, const simulate::Cluster& cluster);
@@ -64,8 +67,13 @@ class StepTime {
  private:
   const Problem& problem_;
   const simulate::Cluster& cluster_;
-  double gather_blocks_ = 0, gather_ends_ = 0;  // seconds, all of them once
-  double reduce_ = 0;
+  /// Of all units once, in seconds.
+  struct Collectives {
+    double gather_blocks = 0, gather_ends = 0, reduce = 0, across = 0;
+  };
+  Collectives collectives(int group) const;
+
+  Collectives all_, node_;  // where all ranks, and where those of a node share a copy
   double forward_products_ = 0, forward_blocks_ = 0, forward_attention_ = 0;  // per sequence
 };
 

@@ -45,6 +45,7 @@ Json to_json(const StepReport& report) {
   return {{"model", report.model},
           {"parameters", f.parameters},
           {"ranks", f.ranks},
+          {"shard_group", f.group},
           {"stage", report.stage},
           {"precision", report.precision},
           {"model_state_bytes", to_json(f.model_state)},

@@ -75,8 +75,11 @@ std::vector<std::pair<std::string, std::vector<std::int64_t>>> table(
 }
 
 std::string heading(const StepReport& report) {
-  return fmt::format("{}: {} parameters, {} rank(s), {}", report.model, report.footprint.parameters,
-                     report.footprint.ranks, report.precision);
+  const Footprint& f = report.footprint;
+  const std::string groups =
+      f.group < f.ranks ? fmt::format(" in sharding groups of {}", f.group) : "";
+  return fmt::format("{}: {} parameters, {} rank(s){}, {}", report.model, f.parameters, f.ranks,
+                     groups, report.precision);
 }
 
 }  // namespace

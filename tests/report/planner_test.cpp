@@ -44,6 +44,7 @@ TrainConfig config_of(const Problem& problem, const Candidate& c) {
   config.order = c.order;
   config.reduce = c.reduce_each ? ReduceWhen::each : ReduceWhen::last;
   config.recompute = c.recompute;
+  config.zero.group = c.group;
   config.samples = c.batch;
   return config;
 }
@@ -61,6 +62,7 @@ TEST_CASE("planner: the closed form is a lower bound on the Program") {
     problem.sequence = static_cast<std::int64_t>(1 + random() % 64);
     problem.global_batch = problem.ranks * static_cast<std::int64_t>(1 + random() % 6);
     problem.bf16 = random() % 2 == 0;
+    problem.node = i % 2 == 0 ? 4 : 0;
     const auto all = planner::candidates(problem);
     for (int n = 0; n < 6; ++n, ++checked) {
       const Candidate c = all[random() % all.size()];
@@ -76,6 +78,7 @@ TEST_CASE("planner: the closed form is a lower bound on the Program") {
       CAPTURE(static_cast<int>(c.order));
       CAPTURE(static_cast<int>(c.recompute));
       CAPTURE(c.reshard);
+      CAPTURE(c.group);
       CAPTURE(problem.ranks);
       CAPTURE(problem.sequence);
       CHECK(planner::least_bytes(problem, c) <= step.planned().total);
@@ -117,6 +120,16 @@ TEST_CASE("planner: candidates are what a step takes, each once, and multiply to
     CHECK(!(c.order == MicroBatchOrder::layers && c.reduce_each));
   }
   CHECK(all.size() == 5 * (4 * 3 * 3 + 4 * 3 * 2) + 4 * 5);
+  std::size_t sharded = 0;
+  for (const Candidate& c : all) sharded += c.stage > 0 ? 1 : 0;
+  for (const int node : {3, 4, 8}) {  // not full, all of them, more than there are
+    problem.node = node;
+    CHECK(planner::candidates(problem).size() == all.size());
+  }
+  problem.node = 2;
+  const auto grouped = planner::candidates(problem);
+  CHECK(grouped.size() == all.size() + sharded);
+  for (const Candidate& c : grouped) CHECK((c.group == 0 || (c.group == 2 && c.stage > 0)));
 }
 
 TEST_CASE("planner: more ranks, less state; recomputation, less memory and more time") {
@@ -135,6 +148,23 @@ TEST_CASE("planner: more ranks, less state; recomputation, less memory and more 
   Problem more = problem;
   more.ranks = 128;
   CHECK(planner::least_bytes(more, c) < planner::least_bytes(problem, c));
+}
+
+TEST_CASE("planner: groups of a node hold more and gather sooner") {
+  Problem problem;
+  problem.model = planner::shape_of(language_model("gpt3-6.7b"));
+  problem.ranks = 256;
+  problem.sequence = 2048;
+  problem.global_batch = 1024;
+  problem.node = 8;
+  simulate::Cluster cluster = simulate::cluster("dgx-a100");
+  cluster.network.rate /= 100;
+  const planner::StepTime seconds(problem, cluster);
+  const Candidate all{.stage = 3, .accumulate = 4};  // gathered four times, summed over nodes once
+  Candidate group = all;
+  group.group = 8;
+  CHECK(planner::least_bytes(problem, group) > planner::least_bytes(problem, all));
+  CHECK(seconds(group) < seconds(all));
 }
 
 TEST_CASE("planner: goodput by Young's formula") {
