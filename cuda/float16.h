@@ -1,4 +1,5 @@
-// The 16-bit floats of dtype.hpp on both sides of device.h, with the same bits but for those of NaN.
+// The 16-bit floats of dtype.hpp on both sides of device.h, with the same bits but for those of
+// NaN.
 #pragma once
 
 #include <bit>
