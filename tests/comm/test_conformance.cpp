@@ -50,6 +50,15 @@ TEST_CASE("communicator: staged buffers conform") {
   }
 }
 
+TEST_CASE("communicator: those of GPUs say so where there is none") {
+  if (device_count(DeviceType::cuda) > 0) return;
+  constexpr Device gpu{DeviceType::cuda, 0};
+  const auto self = self_communicator();
+  CHECK_THROWS_AS(nccl_communicator(*self, gpu), CudaError);
+  CHECK_THROWS_AS(nccl_communicator(FileBootstrap{0, 1, "meeting"}, gpu), CudaError);
+  CHECK_THROWS_AS(staged_communicator(*self, gpu), CudaError);
+}
+
 TEST_CASE("communicator: staging passes on what lies in its own memory") {
   launch_threads(2, [](Communicator& threads) {
     const auto communicator = staged_communicator(threads, Device{});
