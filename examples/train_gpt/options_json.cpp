@@ -27,6 +27,7 @@ nlohmann::ordered_json to_json(const Options& o) {
           {"validation", o.validation},
           {"validate-every", o.validate_every},
           {"stage", o.stage},
+          {"shard-group", o.shard_group},
           {"precision", o.precision},
           {"reduce-dtype", o.reduce_dtype},
           {"batch", o.batch},

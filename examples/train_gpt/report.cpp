@@ -77,6 +77,7 @@ void add_traffic(Table& table, const TrafficFormula& formula) {
     std::optional<std::int64_t> expected;
     if (kind == ashlar::Traffic::all_gather) expected = formula.all_gather;
     if (kind == ashlar::Traffic::reduce_scatter) expected = formula.reduce_scatter;
+    if (kind == ashlar::Traffic::all_reduce) expected = formula.all_reduce;
     std::string name(name_of(kind));
     std::ranges::replace(name, '_', ' ');
     table.row(name, expected, [i](auto& rank) { return rank.sent[static_cast<std::size_t>(i)]; });
@@ -85,11 +86,12 @@ void add_traffic(Table& table, const TrafficFormula& formula) {
 
 }  // namespace
 
-ZeroCase zero_case(const Options& options, bool tied, const ashlar::FlatLayout& layout) {
+ZeroCase zero_case(const Options& options, int ranks, bool tied, const ashlar::FlatLayout& layout) {
   ZeroCase zero;
   zero.trainable = layout.elements(true);
   zero.frozen = layout.elements() - zero.trainable;
   zero.ranks = layout.ranks();
+  zero.replicas = ranks / layout.ranks();
   zero.stage = options.stage;
   zero.bf16 = options.precision == "bf16";
   zero.bf16_wire = options.reduce_dtype == "bf16";

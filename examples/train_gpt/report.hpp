@@ -19,8 +19,8 @@ using ashlar::traffic_formula;
 using ashlar::TrafficFormula;
 using ashlar::ZeroCase;
 
-/// @param tied the head uses the token embedding.
-ZeroCase zero_case(const Options& options, bool tied, const ashlar::FlatLayout& layout);
+/// @param ranks all of them @param tied the head uses the token embedding.
+ZeroCase zero_case(const Options& options, int ranks, bool tied, const ashlar::FlatLayout& layout);
 
 /// What one rank measured.
 struct RankReport {

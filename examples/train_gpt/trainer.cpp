@@ -144,6 +144,7 @@ void Trainer::build() {
   if (samples_)
     next_token_ =
         add([&](ashlar::Tracer& t) { model_.next_token(t, model_trace(options_, 1, 0)); });
+  ashlar::collectively(world_, [&] { require_groups(options_, world_.size()); });
   ashlar::TrainConfig config = train_config(options_);
   config.allocation_trace = trace_ ? &*trace_ : nullptr;
   train_.emplace(world_, loss, config, forwards);

@@ -76,7 +76,8 @@ void Trainer::finish() {
 }
 
 void Trainer::print_report(const std::vector<RankReport>& reports, const std::string& text) const {
-  fmt::print("{}", report_table(zero_case(options_, model_.tied(), train_->layout()), reports));
+  fmt::print("{}", report_table(zero_case(options_, world_.size(), model_.tied(), train_->layout()),
+                                reports));
   if (validation_loss_) fmt::print("validation loss {:.4f} nats/token\n", *validation_loss_);
   if (!text.empty()) fmt::print("sample:\n{}\n", text);
   std::fflush(stdout);

@@ -24,7 +24,7 @@ double seconds_since(Clock::time_point start) {
 
 StepMetrics Trainer::step() {
   const auto start = Clock::now();
-  const ashlar::SentBytes before = world_.sent_bytes();
+  const ashlar::SentBytes before = train_->sent_bytes();
   const std::int64_t number = train_->steps() + 1;
   const ashlar::StepResult result = train_->step([&](std::int64_t micro_batch, const Batch& batch) {
     for (std::int64_t b = 0; b < options_.batch; ++b) {
@@ -44,7 +44,7 @@ StepMetrics Trainer::step() {
   metrics.flops = result.flops;
   metrics.peak = {result.memory.peak, result.memory.total};
   metrics.at_peak = {result.memory.at_peak, result.memory.fragmentation, result.memory.padding};
-  const ashlar::SentBytes after = world_.sent_bytes();
+  const ashlar::SentBytes after = train_->sent_bytes();
   for (std::size_t kind = 0; kind < metrics.sent.size(); ++kind)
     metrics.sent[kind] = after[kind] - before[kind];
   own_ = {{}, metrics.peak, metrics.sent};

@@ -81,6 +81,7 @@ Json to_json(const PlanOptions& o, const planner::Problem& problem, const Confir
             {"reduce", c.reduce_each ? "each" : "last"},
             {"recompute", recompute_name(c.recompute)},
             {"reshard", c.reshard},
+            {"shard_group", c.group > 0 ? c.group : problem.ranks},
             {"least_bytes", planner::least_bytes(problem, c)},
             {"peak_bytes", plan.bytes},
             {"margin_bytes", capacity - plan.bytes},

@@ -25,6 +25,7 @@ TrainConfig config_of(const PlanOptions& o, const planner::Candidate& c) {
   TrainConfig config;
   config.zero.stage = c.stage;
   config.zero.reshard_after_forward = c.reshard;
+  config.zero.group = c.group;
   config.precision = {dtype_of(o), dtype_of(o)};
   config.micro_batches = c.accumulate;
   config.order = c.order;
@@ -51,6 +52,7 @@ struct Question {
     problem.global_batch = o.global_batch > 0 ? o.global_batch : per_rank * o.ranks;
     problem.bf16 = size_of(dtype_of(o)) == 2;
     found.cluster = simulate::cluster(o.cluster);
+    problem.node = found.cluster.devices_per_node;
     found.capacity = static_cast<std::int64_t>(found.cluster.device.memory_bytes) -
                      bytes_of("reserve", o.reserve);
   }
@@ -135,9 +137,10 @@ std::string flags_of(const PlanOptions& o, const planner::Candidate& c) {
   const std::int64_t seq = o.seq > 0 ? o.seq : language_model(o.model).positions();
   return fmt::format(
       "--model {} --stage {} --precision {} --batch {} --seq {} --accumulate {} --order {} "
-      "--reduce {} --recompute {} --reshard {}",
+      "--reduce {} --recompute {} --reshard {} --shard-group {}",
       o.model, c.stage, o.precision, c.batch, seq, c.accumulate, order_name(c.order),
-      c.reduce_each ? "each" : "last", recompute_name(c.recompute), c.reshard ? "on" : "off");
+      c.reduce_each ? "each" : "last", recompute_name(c.recompute), c.reshard ? "on" : "off",
+      c.group);
 }
 
 }  // namespace ashlar::cli

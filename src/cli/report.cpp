@@ -27,7 +27,8 @@ Tensor, pipeline and expert parallelism are not supported.)";
 ZeroCase closed_form(const ReportOptions& o, int stage) {
   ZeroCase zero;
   zero.trainable = zero.padded = zero.padded_trainable = static_cast<std::int64_t>(o.parameters);
-  zero.ranks = o.ranks;
+  zero.ranks = o.shard_group > 0 ? o.shard_group : o.ranks;
+  zero.replicas = o.ranks / zero.ranks;
   zero.stage = stage;
   zero.bf16 = size_of(dtype_of_precision(o.precision)) == 2;
   zero.bf16_wire = size_of(dtype_of_precision(o.reduce_dtype)) == 2;
@@ -65,15 +66,18 @@ int report_closed_form(const std::vector<ReportOptions>& stages) {
     const TrafficFormula sent = traffic_formula(zero);
     list.push_back({{"parameters", zero.trainable},
                     {"ranks", o.ranks},
+                    {"shard_group", zero.ranks},
                     {"stage", o.stage},
                     {"precision", o.precision},
                     {"model_state_bytes", to_json(bytes)},
                     {"sent_bytes",
-                     {{"all_gather", sent.all_gather}, {"reduce_scatter", sent.reduce_scatter}}}});
+                     {{"all_gather", sent.all_gather},
+                      {"reduce_scatter", sent.reduce_scatter},
+                      {"all_reduce", sent.all_reduce}}}});
     text += fmt::format("stage {:<4}{:>16}{:>16}{:>18}{:>16}{:>20}\n", o.stage,
                         format_bytes(bytes.parameter), format_bytes(bytes.gradient),
                         format_bytes(bytes.optimizer_state), format_bytes(bytes.sum()),
-                        format_bytes(sent.all_gather + sent.reduce_scatter));
+                        format_bytes(sent.sum()));
   }
   text += "activations, buffers and padding come on top: give --model to have them counted\n";
   const bool array = stages.front().all_stages;
@@ -126,6 +130,7 @@ std::vector<StepReport> grid_of(const ReportOptions& options, const StepFlags& f
       ReportOptions o = stage;
       o.ranks = ranks;
       o.ranks_per_node = 0;
+      if (o.shard_group > 0 && ranks % o.shard_group != 0) continue;
       const CompiledStep step = compiled(o);
       grid.push_back(reported(o, step));
     }
@@ -201,6 +206,8 @@ int run(const ReportOptions& options, StepFlags& flags) {
   }
   check(options);
   require_alone(options);
+  require(options.compat.empty() || options.shard_group == 0, "shard-group",
+          std::to_string(options.shard_group), "the formulas of --compat know none");
   if (!options.compat.empty()) return report_compat(options, closed);
   const std::vector<ReportOptions> stages = by_stage(options, flags);
   return closed ? report_closed_form(stages) : report_steps(stages, flags);

@@ -30,10 +30,10 @@ Measured second_step(const ReportOptions& o) {
     TrainStep train(world, report_loss(o), report_config(o));
     train.step(load);
     world.barrier();
-    const SentBytes before = world.sent_bytes();
+    const SentBytes before = train.sent_bytes();
     const StepResult result = train.step(load);
     world.barrier();
-    const SentBytes after = world.sent_bytes();
+    const SentBytes after = train.sent_bytes();
     const std::scoped_lock lock(mutex);
     measured.memory = result.memory;
     for (std::size_t k = 0; k < after.size(); ++k)

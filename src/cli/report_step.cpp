@@ -55,6 +55,7 @@ void check(const ReportOptions& o) {
   require_at_least(o.ranks, 1, "ranks");
   require(o.ranks <= kMostRanks, "ranks", std::to_string(o.ranks),
           fmt::format("must be {} or less", kMostRanks));
+  require_groups(o, o.ranks);
   require_at_least(o.ranks_per_node, 0, "ranks-per-node");
   const int node = o.ranks_per_node;
   require(node == 0 || o.ranks < node || o.ranks % node == 0, "ranks", std::to_string(o.ranks),

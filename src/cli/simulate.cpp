@@ -65,6 +65,18 @@ class Simulator {
   }
 
  private:
+  /// The engine has one clock for collectives: groups keep in step.
+  void refuse_uneven_groups(int ranks) const {
+    require_groups(options_.step, ranks);
+    const int group = options_.step.shard_group;
+    if (group == 0 || group == ranks) return;
+    if (!options_.stragglers.empty() || options_.jitter > 0)
+      throw InvalidArgument(fmt::format(
+          "--shard-group {}: groups of unequal ranks are not simulated; leave out --stragglers and "
+          "--jitter",
+          group));
+  }
+
   /// Flags that another flag leaves nothing to do.
   void refuse_idle() const {
     const bool sweeps = !options_.sweep.empty();
@@ -108,6 +120,7 @@ class Simulator {
   }
 
   Priced price(int ranks) const {
+    refuse_uneven_groups(ranks);
     const StepOptions& o = options_.step;
     const ModelTrace how = model_trace(o, o.batch, o.dropout);
     TrainConfig config = step_config(o);

@@ -31,6 +31,7 @@ TEST_CASE("plan: quickest first, all fit, and their flags give the same bytes in
     const Json report =
         json_of(kProgram + "report --ranks 16 --threads 1 " + plan["flags"].get<std::string>());
     CHECK(report["peak_bytes"]["total"] == plan["peak_bytes"]);
+    CHECK(report["shard_group"] == plan["shard_group"]);
   }
 }
 

@@ -59,6 +59,8 @@ TEST_CASE("report: train_gpt's other flags count alike") {
         "--ranks 2 --accumulate 2 --reduce last --reduce-dtype bf16",
         "--ranks 2 --recompute per-unit --reshard off --prefetch 3",
         "--ranks 4 --overlap off --bucket 1KiB --dropout 0.1 --freeze wte ln",
+        "--ranks 4 --shard-group 2 --precision bf16", "--ranks 3 --shard-group 1 --stage 2",
+        "--ranks 4 --shard-group 2 --stage 1 --accumulate 2 --reduce each",
         "--ranks 2 --memory-budget 900KiB", "--ranks 2 --validation 0.2 --recompute none"})
     check_equal(desk, flags);
 }

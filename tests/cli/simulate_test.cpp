@@ -129,6 +129,19 @@ TEST_CASE("simulate: a trace for Chrome, a sweep as CSV and SVG") {
   CHECK(text_of(svg).starts_with("<svg"));
 }
 
+TEST_CASE("simulate: groups of a node gather without the network") {
+  const std::string line = kSimulate +
+                           "--model gpt3-13b --precision bf16 --batch 1 --seq 2048 --ranks 512 "
+                           "--cluster dgx-a100 --recompute per-unit --accumulate 8 ";
+  const Json all = json_of(line), same = json_of(line + "--shard-group 512");
+  CHECK(all == same);
+  const Json node = json_of(line + "--shard-group 8");
+  CHECK(node["peak_bytes_per_rank"] > all["peak_bytes_per_rank"]);
+  CHECK(node["link_use"]["network"] < all["link_use"]["network"]);
+  CHECK(node["communication_seconds"] < all["communication_seconds"]);
+  CHECK(node["ranks"] == 512);
+}
+
 TEST_CASE("simulate: what cannot be used is refused in one line") {
   const TemporaryFolder folder;
   check_refused(kSimulate + "--model gpt2-xll", "gpt2-xl");
@@ -138,6 +151,10 @@ TEST_CASE("simulate: what cannot be used is refused in one line") {
   check_refused(kSmall + "--ranks 8 --accumulate 1000000000", "moves of clocks");
   check_refused(kSmall + "--ranks 8 --accumulate 17179869184 --stragglers 8x1000", "days");
   check_refused(kSmall + "--ranks 0", "--ranks");
+  check_refused(kSmall + "--ranks 16 --shard-group 3", "divide the 16");
+  check_refused(kSmall + "--ranks 24 --shard-group 3", "multiple of the other");
+  check_refused(kSmall + "--ranks 16 --shard-group 8 --stragglers 1x2", "--stragglers");
+  check_refused(kSmall + "--ranks 16 --shard-group 8 --jitter 0.1", "--jitter");
   check_refused(kSmall + "--stage 4", "--stage");
   check_refused(kSmall + "--collective star", "auto, ring");
   check_refused(kSmall + "--ranks 8 --stragglers 9x2", "0 to 8 ranks");

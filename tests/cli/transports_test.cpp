@@ -51,6 +51,27 @@ TEST_CASE("train_gpt: processes with shared windows leave the bits of threads at
   }
 }
 
+TEST_CASE("train_gpt: sharding groups leave the same bits on every transport and at every stage") {
+  const Desk desk;
+  for (const std::string precision : {"fp32", "bf16"}) {
+    const std::string line = fmt::format("{} --steps 10 --clip 0.5 --precision {} --shard-group 2 ",
+                                         desk.base(), precision);
+    const auto expected = desk.bits(line + "--stage 1 --ranks 4");
+    REQUIRE(expected.size() == 10);
+    CHECK(desk.bits(line + "--stage 3 --ranks 4 --bucket 8KiB") == expected);
+    if (!has_mpi()) continue;
+    for (const std::string transport : {"", "env ASHLAR_WINDOW=off "})
+      CHECK(desk.bits(transport + mpiexec(4) + line + "--stage 3 --bucket 8KiB") == expected);
+  }
+}
+
+TEST_CASE("train_gpt: a sharding group that does not divide the ranks is refused") {
+  const Desk desk;
+  const Finished finished = run(desk.base() + "--steps 1 --ranks 4 --shard-group 3");
+  CHECK(finished.code == 2);
+  CHECK(finished.err == "train_gpt: --shard-group 3: must divide the 4 rank(s)\n");
+}
+
 TEST_CASE("train_gpt: worlds that share the global batch agree on the losses to 1e-4") {
   const Desk desk;
   std::vector<double> expected;

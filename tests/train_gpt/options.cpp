@@ -56,17 +56,17 @@ TEST_CASE("options: defaults") {
 TEST_CASE("options: every flag reaches its field") {
   const TemporaryFolder folder;
   const std::string config = folder.write("config.json", "{}").string();
-  const Options o = parse_words(
-      fmt::format("--model {} --init in --export out --text a b --validation 0.25 "
-                  "--validate-every 7 --stage 1 --precision bf16 --reduce-dtype fp32 "
-                  "--batch 3 --seq 17 --accumulate 2 --reduce each --recompute budget "
-                  "--memory-budget 1GiB --steps 9 --lr 0 --warmup 4 --schedule cosine "
-                  "--weight-decay 0.2 --betas 0.8 0.99 --clip 1.5 --dropout 0.1 --freeze wte h.0.* "
-                  "--seed 11 --ranks 4 --threads 2 --bucket 1.5MiB --prefetch 3 "
-                  "--overlap off --reshard off --timeout 2.5 --metrics m --save s "
-                  "--save-every 5 --sample 64 --plot p --allocation-trace a --order micro-batches "
-                  "--quiet",
-                  config));
+  const Options o = parse_words(fmt::format(
+      "--model {} --init in --export out --text a b --validation 0.25 "
+      "--validate-every 7 --stage 1 --shard-group 2 --precision bf16 --reduce-dtype fp32 "
+      "--batch 3 --seq 17 --accumulate 2 --reduce each --recompute budget "
+      "--memory-budget 1GiB --steps 9 --lr 0 --warmup 4 --schedule cosine "
+      "--weight-decay 0.2 --betas 0.8 0.99 --clip 1.5 --dropout 0.1 --freeze wte h.0.* "
+      "--seed 11 --ranks 4 --threads 2 --bucket 1.5MiB --prefetch 3 "
+      "--overlap off --reshard off --timeout 2.5 --metrics m --save s "
+      "--save-every 5 --sample 64 --plot p --allocation-trace a --order micro-batches "
+      "--quiet",
+      config));
   const nlohmann::ordered_json expected{{"model", config},
                                         {"init", "in"},
                                         {"export", "out"},
@@ -76,6 +76,7 @@ TEST_CASE("options: every flag reaches its field") {
                                         {"validation", 0.25},
                                         {"validate-every", 7},
                                         {"stage", 1},
+                                        {"shard-group", 2},
                                         {"precision", "bf16"},
                                         {"reduce-dtype", "fp32"},
                                         {"batch", 3},

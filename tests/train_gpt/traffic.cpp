@@ -34,16 +34,17 @@ void check(const Model& how, Options options) {
     ashlar::TrainStep train(
         world, [&](ashlar::Tracer& t) { return gpt_loss(t, model, model_trace(options, 1, 0)); },
         train_config(options));
-    const ashlar::SentBytes before = world.sent_bytes();
+    const ashlar::SentBytes before = train.sent_bytes();
     train.step([](std::int64_t, const ashlar::Batch& batch) {
       for (const auto& [name, view] : batch) std::ranges::fill(view.span<std::int32_t>(), 7);
     });
-    const ashlar::SentBytes after = world.sent_bytes();
+    const ashlar::SentBytes after = train.sent_bytes();
     if (world.rank() != 0) return;
     CAPTURE(how.tied);
     CAPTURE(how.freeze.size());
     CAPTURE(agreement_entries(options));
-    const TrafficFormula formula = traffic_formula(zero_case(options, model.tied, train.layout()));
+    const TrafficFormula formula =
+        traffic_formula(zero_case(options, options.ranks, model.tied, train.layout()));
     const auto sent = [&](ashlar::Traffic kind) {
       const auto k = static_cast<std::size_t>(kind);
       return after[k] - before[k];
@@ -52,6 +53,9 @@ void check(const Model& how, Options options) {
     CHECK(more >= 0);
     CHECK(more <= scalars(train.layout()));
     CHECK(sent(ashlar::Traffic::reduce_scatter) == formula.reduce_scatter);
+    // Parts of a sum are multiples of 64 numbers, and there is the loss.
+    const auto flats = static_cast<std::int64_t>(train.layout().flats().size());
+    CHECK(std::abs(sent(ashlar::Traffic::all_reduce) - formula.all_reduce) <= flats * 512 + 64);
   });
 }
 
@@ -84,4 +88,20 @@ TEST_CASE("traffic: the formulas are what steps send, tied and untied heads, eve
             options.recompute = "per-unit";
             check(model, options);
           }
+}
+
+TEST_CASE("traffic: the formulas are what steps send in sharding groups, every stage") {
+  for (const auto& [ranks, group] : {std::pair{4, 2}, std::pair{4, 1}, std::pair{6, 3}})
+    for (const int stage : {0, 1, 2, 3})
+      for (const std::int64_t accumulate : {1, 2})
+        for (const char* reduce : {"each", "last"}) {
+          Options options;
+          options.ranks = ranks;
+          options.shard_group = group;
+          options.stage = stage;
+          options.accumulate = accumulate;
+          options.reduce = reduce;
+          options.precision = options.reduce_dtype = stage % 2 == 0 ? "bf16" : "fp32";
+          check({true, {}}, options);
+        }
 }

@@ -44,6 +44,7 @@ void check_batches(const StepOptions& o) {
 void check(const StepOptions& o) {
   check_model(o);
   require(o.stage >= 0 && o.stage <= 3, "stage", std::to_string(o.stage), "must be 0, 1, 2 or 3");
+  require_at_least(o.shard_group, 0, "shard-group");
   for (const auto& [flag, value] :
        {std::pair{"precision", o.precision}, std::pair{"reduce-dtype", o.reduce_dtype}})
     require_choice(flag, value, precision_names());

@@ -11,6 +11,8 @@ StepFlags::StepFlags(CLI::App& app, StepOptions& o) : app_(app), options_(o) {
                  "tiny, gpt2-xl, gpt3-175b, megatron-1t, mpt-7b, llama2-70b, mistral-7b, ..., or a "
                  "config.json");
   add_integer(app, "--stage", o.stage, "ZeRO stage, 0 to 3");
+  add_integer(app, "--shard-group", o.shard_group,
+              "neighbouring ranks that share one copy of the model state; 0: all");
   app.add_option("--precision", o.precision, "fp32 | bf16 | fp16 (not to train)");
   app.add_option("--reduce-dtype", reduce_dtype_, "fp32 | bf16 | fp16: gradients on the wire");
   add_integer(app, "--batch", o.batch, "sequences per rank");
@@ -34,8 +36,8 @@ StepFlags::StepFlags(CLI::App& app, StepOptions& o) : app_(app), options_(o) {
   app.add_option("--overlap", overlap_, "on | off: communication beside compute");
   app.add_option("--reshard", reshard_, "on | off: drop parameters after forward");
   for (const char* flag :
-       {"--model", "--stage", "--precision", "--batch", "--seq", "--accumulate", "--order",
-        "--clip", "--dropout", "--bucket", "--prefetch", "--overlap", "--reshard"})
+       {"--model", "--stage", "--shard-group", "--precision", "--batch", "--seq", "--accumulate",
+        "--order", "--clip", "--dropout", "--bucket", "--prefetch", "--overlap", "--reshard"})
     app.get_option(flag)->capture_default_str();
 }
 
@@ -105,7 +107,7 @@ std::vector<std::string> recompute_names() {
 
 TrainConfig step_config(const StepOptions& o) {
   TrainConfig config;
-  config.zero = {o.stage, o.bucket, o.prefetch, o.overlap, o.reshard};
+  config.zero = {o.stage, o.bucket, o.prefetch, o.overlap, o.reshard, o.shard_group};
   config.precision = {dtype_of_precision(o.precision), dtype_of_precision(o.reduce_dtype)};
   config.clip = o.clip;
   config.micro_batches = o.accumulate;
@@ -120,6 +122,11 @@ TrainConfig step_config(const StepOptions& o) {
 
 ModelTrace model_trace(const StepOptions& o, std::int64_t batch, double dropout) {
   return {batch, o.seq, dtype_of_precision(o.precision), dropout, o.freeze};
+}
+
+void require_groups(const StepOptions& o, int ranks) {
+  require(o.shard_group == 0 || ranks % o.shard_group == 0, "shard-group",
+          std::to_string(o.shard_group), fmt::format("must divide the {} rank(s)", ranks));
 }
 
 void require_frozen(const StepOptions& o, std::span<const Parameter> parameters) {

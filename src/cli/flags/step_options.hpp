@@ -17,6 +17,7 @@ namespace ashlar::cli {
 struct StepOptions {
   std::string model = "tiny";  // a name, or the path of a config.json
   int stage = 3;
+  int shard_group = 0;                  // ranks that share one copy of the model state; 0: all
   std::string precision = "fp32";       // fp32 | bf16 | fp16
   std::string reduce_dtype = "fp32";    // fp32 | bf16 | fp16
   std::int64_t batch = 8;               // sequences per rank and micro-batch
@@ -70,6 +71,9 @@ std::string_view recompute_name(Recompute how);
 /// What the flags say; learning rate, seed and data are the caller's.
 TrainConfig step_config(const StepOptions& options);
 ModelTrace model_trace(const StepOptions& options, std::int64_t batch, double dropout);
+
+/// --shard-group divides them. @throws InvalidArgument.
+void require_groups(const StepOptions& options, int ranks);
 
 /// Each pattern of --freeze must mean something. @throws InvalidArgument.
 void require_frozen(const StepOptions& options, std::span<const Parameter> parameters);
