@@ -1,5 +1,6 @@
 #include "emulated/device_call.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -37,6 +38,8 @@ class Operand {
   emulator::GuardedMemory memory_;
   TensorView view_;
 };
+
+constexpr double kRounding = 1e-6;
 
 double element(const std::byte* bytes, std::int64_t i, DType dtype) {
   const TensorView view(const_cast<std::byte*>(bytes), dtype, {i + 1});
@@ -109,10 +112,11 @@ DeviceCall call_of(const cuda::Kernel& kernel, const OpDef& op, const Attributes
 }
 
 double relative_error(const std::byte* a, const std::byte* b, std::int64_t n, DType dtype) {
-  double difference = 0, norm = 0;
+  double difference = 0, norm = 0, largest = 0;
   for (std::int64_t i = 0; i < n; ++i) {
     const double x = element(a, i, dtype), y = element(b, i, dtype);
     if (std::isnan(x) && std::isnan(y)) continue;
+    largest = std::max({largest, std::abs(x), std::abs(y)});
     if (x == y) {
       norm += std::isfinite(y) ? y * y : 0;
       continue;
@@ -120,9 +124,8 @@ double relative_error(const std::byte* a, const std::byte* b, std::int64_t n, DT
     difference += (x - y) * (x - y);
     norm += y * y;
   }
-  if (difference == 0) return 0;
-  return std::isfinite(difference) ? std::sqrt(difference / norm)
-                                   : std::numeric_limits<double>::infinity();
+  if (!std::isfinite(difference)) return std::numeric_limits<double>::infinity();
+  return difference == 0 || largest < kRounding ? 0 : std::sqrt(difference / norm);
 }
 
 }  // namespace ashlar::test

@@ -94,11 +94,20 @@ std::vector<TensorView> views_of(const Evaluation& evaluation, const std::vector
   return views;
 }
 
+/// Double is computed on the CPU alone; kernels refuse it (tested apart).
+bool has_double(const Graph& graph, const Node& node) {
+  const auto is_double = [&](ValueId id) {
+    return id != kNoValue && graph[id].type.dtype == DType::f64;
+  };
+  return std::ranges::any_of(node.inputs, is_double) ||
+         std::ranges::any_of(node.outputs, is_double);
+}
+
 /// Compares one node; the evaluation has its inputs, and gets its outputs.
 void check_node(const std::string& name, const Graph& graph, const Node& node,
                 const RunContext& context, Evaluation& evaluation) {
   const cuda::Kernel* kernel = cuda::find_kernel(node.op->name);
-  if (kernel == nullptr) return evaluation.run(node);
+  if (kernel == nullptr || has_double(graph, node)) return evaluation.run(node);
   std::vector<TensorType> types;
   for (const ValueId id : node.outputs) types.push_back(graph[id].type);
   DeviceCall call =
