@@ -70,7 +70,7 @@ class Simulator {
     require_groups(options_.step, ranks);
     const int group = options_.step.shard_group;
     if (group == 0 || group == ranks) return;
-    if (!options_.stragglers.empty() || options_.jitter > 0)
+    if (!options_.stragglers.empty() || jitter_.factor.varies())
       throw InvalidArgument(fmt::format(
           "--shard-group {}: groups of unequal ranks are not simulated; leave out --stragglers and "
           "--jitter",

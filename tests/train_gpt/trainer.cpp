@@ -69,20 +69,21 @@ TEST_CASE("trainer: models of bytes have GPT-2's vocabulary with --tokens") {
 }
 
 TEST_CASE("trainer: every flag of the step reaches its configuration") {
-  const ashlar::TrainConfig config = train_config(
-      parsed("--synthetic --stage 1 --bucket 3KiB --prefetch 4 --overlap off --reshard off "
-             "--precision bf16 --reduce-dtype fp32 --lr 0.02 --betas 0.7 0.8 --weight-decay 0.3 "
-             "--schedule cosine --warmup 5 --steps 17 --clip 1.5 --accumulate 6 --reduce each "
-             "--recompute budget --memory-budget 7MiB --seed 9 --batch 11 --threads 13"));
+  const ashlar::TrainConfig config = train_config(parsed(
+      "--synthetic --stage 1 --bucket 3KiB --prefetch 4 --overlap off --reshard off "
+      "--precision bf16 --reduce-dtype fp32 --lr 0.02 --betas 0.7 0.8 --weight-decay 0.3 "
+      "--schedule cosine --warmup 5 --steps 17 --clip 1.5 --accumulate 6 --reduce each "
+      "--recompute budget --memory-budget 7MiB --seed 9 --batch 11 --threads 13 --shard-group 2"));
   // The bindings name all fields: a new one does not compile until it is looked at here.
   const auto& [zero, precision, optimizer, schedule, clip, micro_batches, reduce, order, recompute,
                budget, seed, samples, threads, poison, memory, trace] = config;
-  const auto& [stage, bucket, prefetch, overlap, reshard] = zero;
+  const auto& [stage, bucket, prefetch, overlap, reshard, group] = zero;
   CHECK(stage == 1);
   CHECK(bucket == 3072);
   CHECK(prefetch == 4);
   CHECK_FALSE(overlap);
   CHECK_FALSE(reshard);
+  CHECK(group == 2);
   CHECK(precision.parameter == ashlar::DType::bf16);
   CHECK(precision.reduce == ashlar::DType::f32);
   const auto& [lr, beta1, beta2, epsilon, decay, ema] = std::get<ashlar::AdamW>(optimizer);
