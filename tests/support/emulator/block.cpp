@@ -244,7 +244,7 @@ void run_grid(const Launch& launch) {
                static_cast<unsigned>(row / grid.y)},
               shuffler);
   });
-  if (const std::string place = damage(regions()); !place.empty())
+  if (const std::string place = damage(); !place.empty())
     throw KernelError(fmt::format("some thread wrote {} (launched at {}, order {})", place,
                                   text_of(launch.site), name_of(launch.order)));
 }

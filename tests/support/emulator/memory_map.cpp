@@ -92,7 +92,9 @@ std::string whereabouts(const std::vector<Region>& regions, const void* address)
   return {};
 }
 
-std::string damage(const std::vector<Region>& regions) {
+std::string damage() {
+  const std::scoped_lock lock(registry().mutex);  // other threads' memory stays while it is read
+  const std::vector<Region>& regions = registry().regions;
   for (const Region& r : regions) {
     const std::byte* stain = find_stain(r.margin_begin, r.begin, r.paint);
     if (stain == nullptr) stain = find_stain(r.end, r.margin_end, r.paint);

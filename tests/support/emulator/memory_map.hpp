@@ -44,7 +44,7 @@ std::vector<Region> regions();
 /// "4 bytes past the end of a buffer of 400 bytes"; empty where no buffer is near.
 std::string whereabouts(const std::vector<Region>& regions, const void* address);
 
-/// Empty, or where a margin was written.
-std::string damage(const std::vector<Region>& regions);
+/// Empty, or where a margin of any buffer was written.
+std::string damage();
 
 }  // namespace emulator
