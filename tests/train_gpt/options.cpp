@@ -162,7 +162,7 @@ TEST_CASE("options: whole numbers are decimal and do not saturate") {
           message.starts_with(fmt::format("{} {}: must be a whole number from 0 to ", name, word)));
     }
   }
-  CHECK(flags == 13);
+  CHECK(flags == 14);
   for (const char* flag : {"--stage", "--ranks", "--threads", "--prefetch"})
     CHECK(contains(refused({"--synthetic", flag, "4294967297"}), "from 0 to 2147483647"));
 }
