@@ -52,8 +52,8 @@ struct Jitter {
   std::uint64_t seed = 0;
 };
 
-/// Collectives run on streams of their own (CollectiveCall::stream), one after the other on each, and
-/// begin when every rank has arrived. O(tasks x classes), no allocation per task.
+/// Collectives run on streams of their own (CollectiveCall::stream), one after the other on each,
+/// and begin when every rank has arrived. O(tasks x classes), no allocation per task.
 /// @throws InvalidArgument for a step of more than a million seconds, whose picoseconds would not
 /// fit, or one that takes more than 2e10 moves of a clock.
 StepTimes run(const Workload& workload, std::span<const RankClass> classes,
