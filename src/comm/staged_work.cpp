@@ -45,7 +45,12 @@ void StagedWork::copy_out() const {
 }
 
 void StagedWork::wait() {
-  inner_.wait();
+  try {
+    inner_.wait();
+  } catch (...) {
+    copies_.wait();  // from here on the caller's memory may go
+    throw;
+  }
   copy_out();
   copies_.wait();
 }
@@ -56,7 +61,7 @@ bool StagedWork::done() const {
     Work inner = inner_;
     inner.wait();
   } catch (const CommunicationError&) {
-    return true;  // wait() says why
+    return copies_.done();  // wait() says why
   }
   copy_out();
   return copies_.done();
