@@ -9,6 +9,7 @@
 
 #include "ashlar/buffer.hpp"
 #include "ashlar/communicator.hpp"
+#include "support/elements.hpp"
 
 namespace ashlar::test {
 
@@ -28,48 +29,8 @@ class Flat {
   TensorView part(std::int64_t first, std::int64_t count) const {
     return view().flat_slice(first, count);
   }
-  double get(std::int64_t i) const {
-    switch (dtype_) {
-      case DType::f32:
-        return view().as<float>()[i];
-      case DType::bf16:
-        return view().as<bf16>()[i];
-      case DType::f16:
-        return view().as<f16>()[i];
-      case DType::f64:
-        return view().as<double>()[i];
-      case DType::i32:
-        return view().as<std::int32_t>()[i];
-      case DType::i64:
-        return static_cast<double>(view().as<std::int64_t>()[i]);
-      default:
-        return view().as<std::uint8_t>()[i];
-    }
-  }
-  void set(std::int64_t i, double value) {
-    switch (dtype_) {
-      case DType::f32:
-        view().as<float>()[i] = static_cast<float>(value);
-        return;
-      case DType::bf16:
-        view().as<bf16>()[i] = bf16(static_cast<float>(value));
-        return;
-      case DType::f16:
-        view().as<f16>()[i] = f16(static_cast<float>(value));
-        return;
-      case DType::f64:
-        view().as<double>()[i] = value;
-        return;
-      case DType::i32:
-        view().as<std::int32_t>()[i] = static_cast<std::int32_t>(value);
-        return;
-      case DType::i64:
-        view().as<std::int64_t>()[i] = static_cast<std::int64_t>(value);
-        return;
-      default:
-        view().as<std::uint8_t>()[i] = static_cast<std::uint8_t>(value);
-    }
-  }
+  double get(std::int64_t i) const { return element(view(), i); }
+  void set(std::int64_t i, double value) { set_element(view(), i, value); }
 
  private:
   DType dtype_;

@@ -8,6 +8,7 @@
 
 #include "emulator/memory_map.hpp"
 #include "emulator/run_in_all_orders.hpp"
+#include "support/elements.hpp"
 
 namespace ashlar::test {
 namespace {
@@ -40,27 +41,6 @@ class Operand {
 };
 
 constexpr double kRounding = 1e-6;
-
-double element(const std::byte* bytes, std::int64_t i, DType dtype) {
-  const TensorView view(const_cast<std::byte*>(bytes), dtype, {i + 1});
-  switch (dtype) {
-    case DType::f64:
-      return view.as<double>()[i];
-    case DType::f32:
-      return view.as<float>()[i];
-    case DType::bf16:
-      return view.as<bf16>()[i];
-    case DType::f16:
-      return view.as<f16>()[i];
-    case DType::i32:
-      return view.as<std::int32_t>()[i];
-    case DType::i64:
-      return static_cast<double>(view.as<std::int64_t>()[i]);
-    case DType::u8:
-      return view.as<std::uint8_t>()[i];
-  }
-  return 0;
-}
 
 }  // namespace
 
@@ -112,11 +92,14 @@ DeviceCall call_of(const cuda::Kernel& kernel, const OpDef& op, const Attributes
 }
 
 double relative_error(const std::byte* a, const std::byte* b, std::int64_t n, DType dtype) {
-  double difference = 0, norm = 0, largest = 0;
+  const TensorView left(const_cast<std::byte*>(a), dtype, {n});
+  const TensorView right(const_cast<std::byte*>(b), dtype, {n});
+  double difference = 0, norm = 0, largest_left = 0, largest_right = 0;
   for (std::int64_t i = 0; i < n; ++i) {
-    const double x = element(a, i, dtype), y = element(b, i, dtype);
+    const double x = element(left, i), y = element(right, i);
     if (std::isnan(x) && std::isnan(y)) continue;
-    largest = std::max({largest, std::abs(x), std::abs(y)});
+    largest_left = std::max(largest_left, std::abs(x));
+    largest_right = std::max(largest_right, std::abs(y));
     if (x == y) {
       norm += std::isfinite(y) ? y * y : 0;
       continue;
@@ -125,7 +108,9 @@ double relative_error(const std::byte* a, const std::byte* b, std::int64_t n, DT
     norm += y * y;
   }
   if (!std::isfinite(difference)) return std::numeric_limits<double>::infinity();
-  return difference == 0 || largest < kRounding ? 0 : std::sqrt(difference / norm);
+  const bool zero = std::min(largest_left, largest_right) == 0 &&
+                    std::max(largest_left, largest_right) < kRounding;
+  return difference == 0 || zero ? 0 : std::sqrt(difference / norm);
 }
 
 }  // namespace ashlar::test

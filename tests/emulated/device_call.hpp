@@ -33,7 +33,8 @@ DeviceCall call_of(const cuda::Kernel& kernel, const OpDef& op, const Attributes
                    std::vector<TensorView> inputs, std::vector<TensorType> outputs);
 
 /// |a - b| / |b| of n elements of `dtype`; 0 for equal bytes, infinite where just one is NaN.
-/// Results that are nowhere above 1e-6 are the rounding of operands about 1, and count as equal.
+/// Where one side is zero everywhere the other may hold what rounding leaves of operands about 1,
+/// up to 1e-6.
 double relative_error(const std::byte* a, const std::byte* b, std::int64_t n, DType dtype);
 
 }  // namespace ashlar::test

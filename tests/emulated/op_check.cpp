@@ -14,6 +14,7 @@
 #include "emulated/device_call.hpp"
 #include "graph/evaluation.hpp"
 #include "ops/harness.hpp"
+#include "support/elements.hpp"
 
 namespace ashlar::test {
 namespace {
@@ -25,20 +26,13 @@ struct Traced {
   std::vector<std::pair<ValueId, TensorView>> bound;
 };
 
-template <typename T>
-void assign(T* to, const Doubles& values) {
-  for (std::size_t i = 0; i < values.size(); ++i)
-    to[i] = static_cast<T>(static_cast<float>(values[i]));
-}
-
 class Tracing {
  public:
   Value input(const std::string& name, DType dtype, const Shape& shape, const Doubles& values) {
     traced_.memory.emplace_back(host_memory(), shape.elements() * size_of(dtype), Category::input);
     const TensorView view = traced_.memory.back().view(dtype, shape);
-    if (dtype == DType::f32) assign(view.as<float>(), values);
-    if (dtype == DType::bf16) assign(view.as<bf16>(), values);
-    if (dtype == DType::i32) assign(view.as<std::int32_t>(), values);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      set_element(view, static_cast<std::int64_t>(i), values[i]);
     const Value value = tracer_.input(name, dtype, shape);
     traced_.bound.emplace_back(value.id(), view);
     return value;

@@ -15,6 +15,7 @@
 #include "graph/evaluate.hpp"
 #include "ops/harness.hpp"
 #include "runtime/thread_pool.hpp"
+#include "support/elements.hpp"
 
 namespace ashlar::test {
 namespace {
@@ -37,35 +38,6 @@ class OffsetResource final : public MemoryResource {
   std::int64_t offset_;
 };
 
-void set(const TensorView& view, std::size_t i, double x) {
-  switch (view.dtype) {
-    case DType::f64:
-      view.as<double>()[i] = x;
-      break;
-    case DType::f32:
-      view.as<float>()[i] = static_cast<float>(x);
-      break;
-    case DType::bf16:
-      view.as<bf16>()[i] = bf16(static_cast<float>(x));
-      break;
-    default:
-      view.as<std::int32_t>()[i] = static_cast<std::int32_t>(x);
-  }
-}
-
-double get(const TensorView& view, std::size_t i) {
-  switch (view.dtype) {
-    case DType::f64:
-      return view.as<double>()[i];
-    case DType::f32:
-      return view.as<float>()[i];
-    case DType::bf16:
-      return view.as<bf16>()[i];
-    default:
-      return view.as<std::int32_t>()[i];
-  }
-}
-
 /// Inputs of an evaluation and the memory that they lie in.
 class Bindings {
  public:
@@ -73,7 +45,8 @@ class Bindings {
   void bind(const std::string& name, DType dtype, const Shape& shape, const Doubles& values) {
     buffers_.emplace_back(resource_, shape.elements() * size_of(dtype), Category::input);
     views_[name] = buffers_.back().view(dtype, shape);
-    for (std::size_t i = 0; i < values.size(); ++i) set(views_[name], i, values[i]);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      set_element(views_[name], static_cast<std::int64_t>(i), values[i]);
   }
   const std::map<std::string, TensorView>& views() const { return views_; }
 
@@ -184,7 +157,8 @@ Result run(const Case& c, std::span<const Doubles> inputs, const Run& how) {
   for (const auto& [name, tensor] : tensors) {
     const TensorView& view = tensor.second;
     Doubles numbers(static_cast<std::size_t>(view.elements()));
-    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = get(view, i);
+    for (std::size_t i = 0; i < numbers.size(); ++i)
+      numbers[i] = element(view, static_cast<std::int64_t>(i));
     result.values.push_back(std::move(numbers));
     result.bytes.emplace_back(view.data, view.data + view.bytes());
   }
