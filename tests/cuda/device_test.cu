@@ -1,10 +1,8 @@
 // The kernels that prove the emulator, on a GPU: device.h means the same on both.
-#define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
 #include <bit>
 #include <cmath>
-#include <cstdio>
 #include <vector>
 
 #include "ashlar/error.hpp"
@@ -113,12 +111,3 @@ TEST_CASE("cuda: a launch that CUDA refuses throws and leaves no error behind") 
 }
 
 }  // namespace emulated
-
-int main(int argc, char** argv) {
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::puts("skipped: no CUDA device here");
-    return 77;
-  }
-  return doctest::Context(argc, argv).run();
-}

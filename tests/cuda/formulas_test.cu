@@ -1,11 +1,9 @@
 // The element formulas of src/base/math give on a CUDA device what they give on the host, bit for
 // bit.
-#define DOCTEST_CONFIG_IMPLEMENT
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
 #include <bit>
-#include <cstdio>
 #include <stdexcept>
 #include <vector>
 
@@ -70,12 +68,3 @@ TEST_CASE("cuda: Philox, AdamW and SGD give the host's bits") {
 }
 
 }  // namespace ashlar
-
-int main(int argc, char** argv) {
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::puts("skipped: no CUDA device here");
-    return 77;
-  }
-  return doctest::Context(argc, argv).run();
-}
