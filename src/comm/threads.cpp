@@ -5,6 +5,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <string>
 #include <thread>
 
 #include "comm/copy.hpp"
@@ -133,8 +134,9 @@ void run_rank(Communicator& communicator, const std::function<void(Communicator&
     body(communicator);
   } catch (const std::exception& error) {
     const bool follows = dynamic_cast<const CommunicationError*>(&error) != nullptr;
+    const std::string reason = error.what();  // not after `set`: another rank may replace it
     first.set(std::current_exception(), follows);
-    communicator.abort(error.what());
+    communicator.abort(reason);
   } catch (...) {
     first.set(std::current_exception(), false);
     communicator.abort("an exception of an unknown type");
