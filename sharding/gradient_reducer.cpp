@@ -17,6 +17,20 @@ namespace {
 /// One travels while the next is filled.
 constexpr std::size_t kMostInFlight = 2;
 
+void require_gradient(const Parameter& parameter, const TensorView& gradient) {
+  const auto refuse = [&](const std::string& why) {
+    throw InvalidArgument(fmt::format("the gradient of parameter '{}' {}", parameter.name, why));
+  };
+  if (gradient.shape != parameter.shape) {
+    refuse(fmt::format("has shape {}, the parameter {}", to_string(gradient.shape),
+                       to_string(parameter.shape)));
+  }
+  if (!gradient.contiguous()) refuse("is not contiguous");
+  if (gradient.data == nullptr && gradient.elements() > 0) refuse("is a null pointer");
+  if (!convertible(gradient.dtype, DType::f32))
+    refuse(fmt::format("is {}", name_of(gradient.dtype)));
+}
+
 void zero(const TensorView& view) {
   std::memset(view.data, 0, static_cast<std::size_t>(view.bytes()));
 }
@@ -113,19 +127,26 @@ TensorView GradientReducer::whole_local(int f) {
   return whole;
 }
 
-TensorView GradientReducer::local(int p) {
+TensorView GradientReducer::local_of(int p) {
   touched_ = true;
   const TensorView first = whole_local(layout_.flat_of(p)).flat_slice(layout_.entry_of(p).begin, 0);
-  return {first.data, first.dtype, layout_.parameters()[static_cast<std::size_t>(p)].shape};
+  return {first.data, first.dtype, parameter(p).shape};
+}
+
+TensorView GradientReducer::local(int p) {
+  if (travel(layout_.flat_of(p)).ready[entry_index(p)]) {
+    throw InvalidArgument(fmt::format(
+        "the gradient of parameter '{}' is asked for after it was reported", parameter(p).name));
+  }
+  return local_of(p);
 }
 
 void GradientReducer::note_ready(int p) {
   Travel& t = travel(layout_.flat_of(p));
   const std::size_t entry = entry_index(p);
   if (t.ready[entry]) {
-    throw InvalidArgument(
-        fmt::format("the gradient of parameter '{}' was reported twice in one step",
-                    layout_.parameters()[static_cast<std::size_t>(p)].name));
+    throw InvalidArgument(fmt::format(
+        "the gradient of parameter '{}' was reported twice in one step", parameter(p).name));
   }
   t.ready[entry] = true;
   --t.missing;
@@ -133,24 +154,39 @@ void GradientReducer::note_ready(int p) {
 }
 
 void GradientReducer::ready(int p) {
+  const TensorView& known = registered_.gradients[static_cast<std::size_t>(p)];
+  if (!registered_.owned && known.data == nullptr && parameter(p).shape.elements() > 0) {
+    throw InvalidArgument(fmt::format(
+        "the gradient of parameter '{}' is in no memory that was registered: report it with its "
+        "view",
+        parameter(p).name));
+  }
   note_ready(p);
   if (options_.overlap) launch_complete();
 }
 
 void GradientReducer::ready(int p, const TensorView& gradient) {
+  require_gradient(parameter(p), gradient);
   note_ready(p);
   const Flat::Entry& entry = layout_.entry_of(p);
   const int f = layout_.flat_of(p);
-  const TensorView to =
-      registered_.owned ? local(p) : whole_send(f).flat_slice(entry.begin, entry.end - entry.begin);
+  const TensorView to = registered_.owned
+                            ? local_of(p)
+                            : whole_send(f).flat_slice(entry.begin, entry.end - entry.begin);
   convert(gradient.data, gradient.dtype, TensorView(to.data, to.dtype, {to.elements()}));
   if (!registered_.owned) travel(f).copied[entry_index(p)] = true;
   if (options_.overlap) launch_complete();
 }
 
+/// Waits for nobody: a rank that leaves a gradient out reduces later, and may need this one before.
 void GradientReducer::launch_complete() {
   const auto complete = [&](int f) { return travel(f).missing == 0; };
-  while (launched_ < buckets_.size() && std::ranges::all_of(buckets_[launched_], complete))
+  const auto room = [&] {
+    if (in_flight_.size() < kMostInFlight) return true;
+    return in_flight_.front().work.done() && lands_alone(in_flight_.front().bucket);
+  };
+  while (launched_ < buckets_.size() && room() &&
+         std::ranges::all_of(buckets_[launched_], complete))
     launch(launched_);
 }
 
@@ -228,6 +264,18 @@ void GradientReducer::retire() {
   in_flight_.pop_front();
 }
 
+/// Over replicas in finish(): until then the sum of the group is kept, and nobody waits for others.
+bool GradientReducer::summed_late(int f) const {
+  return options_.replicas != nullptr && options_.stage >= 1 && kept(f) != nullptr;
+}
+
+/// Whether land() sends nothing.
+bool GradientReducer::lands_alone(std::size_t bucket) const {
+  if (options_.stage == 0) return false;
+  return options_.replicas == nullptr ||
+         std::ranges::all_of(buckets_[bucket], [&](int f) { return summed_late(f); });
+}
+
 /// The sum is on this rank: over the replicas, whole at stage 0, into the caller's memory.
 void GradientReducer::land(int f) {
   const Flat& layout = flat(f);
@@ -242,10 +290,7 @@ void GradientReducer::land(int f) {
     all = t.send.view(wire(f), {layout.padded});
   }
   const TensorView own = own_part(layout, all, communicator_.rank());
-  if (options_.replicas != nullptr) {
-    options_.replicas->all_reduce(own, layout.name).wait();
-    squares_[static_cast<std::size_t>(f)] = detail::sum_of_squares(own);
-  }
+  if (options_.replicas != nullptr && !summed_late(f)) sum_over_replicas(f, own);
   const bool whole = options_.stage == 0;
   if (whole) {
     const Transfer transfer{own, all};
@@ -259,11 +304,19 @@ void GradientReducer::land(int f) {
   if (options_.stage >= 2) t.local.reset();
 }
 
+void GradientReducer::sum_over_replicas(int f, const TensorView& own) {
+  options_.replicas->all_reduce(own, flat(f).name).wait();
+  squares_[static_cast<std::size_t>(f)] = detail::sum_of_squares(own);
+}
+
 void GradientReducer::finish() {
   std::optional<WaitsAtOnce> alone;
   if (in_flight_.empty() && buckets_.size() - launched_ <= 1) alone.emplace(communicator_);
   while (launched_ < buckets_.size()) launch(launched_);
   while (!in_flight_.empty()) retire();
+  for (const std::vector<int>& bucket : buckets_)
+    for (const int f : bucket)
+      if (summed_late(f)) sum_over_replicas(f, own_part(flat(f), *kept(f), communicator_.rank()));
 }
 
 TensorView GradientReducer::sum(int f, const Flat::Entry& entry, std::int64_t begin,

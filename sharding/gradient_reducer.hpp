@@ -29,10 +29,13 @@ class GradientReducer {
   GradientReducer& operator=(const GradientReducer&) = delete;
 
   /// Where a parameter's local gradient is added up; the flat is zeroed at its first use in a step.
+  /// @throws InvalidArgument when it has been reported.
   TensorView local(int parameter);
-  /// The gradient is complete where registration or local() put it.
+  /// The gradient is complete where registration or local() put it. Waits for no other rank.
+  /// @throws InvalidArgument when it was reported before, or lies nowhere.
   void ready(int parameter);
-  /// The gradient is complete and is copied from `gradient`.
+  /// The gradient is complete and is copied from `gradient`. @throws InvalidArgument likewise, and
+  /// for another shape.
   void ready(int parameter, const TensorView& gradient);
   /// Sends what has not been sent and waits for everything.
   void finish();
@@ -72,7 +75,11 @@ class GradientReducer {
   bool travels_apart(int f) const { return wire(f) != registered_.gradient_dtype(flat(f)); }
   const TensorView* kept(int f) const { return kept_[static_cast<std::size_t>(f)]; }
   std::size_t entry_index(int parameter) const;
+  const Parameter& parameter(int p) const {
+    return layout_.parameters()[static_cast<std::size_t>(p)];
+  }
   TensorView whole_local(int f);
+  TensorView local_of(int parameter);
   void note_ready(int parameter);
   void make_buckets();
   void launch_complete();
@@ -82,6 +89,9 @@ class GradientReducer {
   TensorView target(int f);
   void retire();
   void land(int f);
+  bool summed_late(int f) const;
+  bool lands_alone(std::size_t bucket) const;
+  void sum_over_replicas(int f, const TensorView& own);
 
   const FlatLayout& layout_;
   const Registered& registered_;

@@ -32,6 +32,11 @@ void require_memory(std::string_view name, std::string_view what, const TensorVi
 
 }  // namespace
 
+void ParameterList::require_new(std::string_view name) const {
+  if (std::ranges::any_of(entries_, [&](const Entry& e) { return e.parameter.name == name; }))
+    throw InvalidArgument(fmt::format("parameter '{}' is registered twice", name));
+}
+
 void ParameterList::push(std::string name, const Shape& shape, DType dtype,
                          const ParameterOptions& options) {
   if (name.empty()) throw InvalidArgument("a parameter needs a name");
@@ -39,8 +44,7 @@ void ParameterList::push(std::string name, const Shape& shape, DType dtype,
     throw InvalidArgument(
         fmt::format("parameter '{}' is {}; parameters are f32, bf16 or f16", name, name_of(dtype)));
   }
-  if (std::ranges::any_of(entries_, [&](const Entry& e) { return e.parameter.name == name; }))
-    throw InvalidArgument(fmt::format("parameter '{}' is registered twice", name));
+  require_new(name);
   Entry& entry = entries_.emplace_back();
   entry.parameter.name = std::move(name);
   entry.parameter.shape = shape;
@@ -63,6 +67,7 @@ void ParameterList::add(std::string name, const TensorView& values, const Tensor
                         const ParameterOptions& options) {
   if (values.data == nullptr && values.elements() > 0)
     throw InvalidArgument(fmt::format("the values of parameter '{}' are a null pointer", name));
+  require_new(name);
   require_memory(name, "the values", values, values.shape);
   if (gradients.data != nullptr) {
     require_memory(name, "the gradients", gradients, values.shape);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <deque>
 
 #include "ashlar/error.hpp"
@@ -12,7 +13,13 @@
 namespace ashlar {
 namespace {
 
-void require_options(const Registered& registered, const ShardedOptions& options) {
+void require_options(const Registered& registered, const OptimizerConfig& optimizer,
+                     const ShardedOptions& options) {
+  const double rate = options.schedule
+                          ? options.schedule->lr
+                          : std::visit([](const auto& rule) { return rule.lr; }, optimizer);
+  if (!(rate >= 0 && std::isfinite(rate)))
+    throw InvalidArgument(fmt::format("a learning rate of {}: it must be finite, 0 or more", rate));
   if (options.stage < 0 || options.stage > 3)
     throw InvalidArgument(
         fmt::format("ZeRO stage {} does not exist; use 0, 1, 2 or 3", options.stage));
@@ -20,12 +27,40 @@ void require_options(const Registered& registered, const ShardedOptions& options
     throw InvalidArgument(
         "stage 3 frees parameters, which memory of the caller does not allow: "
         "ParameterList::allocate them");
-  if (options.bucket_bytes < 1 || options.prefetch < 0 || options.clip < 0)
+  if (options.bucket_bytes < 1 || options.prefetch < 0 || !(options.clip >= 0))
     throw InvalidArgument(fmt::format("bucket_bytes {}, prefetch {} or clip {} is out of range",
                                       options.bucket_bytes, options.prefetch, options.clip));
   if (options.reduce && *options.reduce != DType::f32 && *options.reduce != DType::bf16 &&
       *options.reduce != DType::f16)
     throw InvalidArgument(fmt::format("gradients cannot travel as {}", name_of(*options.reduce)));
+  const auto& scale = options.loss_scale;
+  if (scale && !(scale->initial > 0 && std::isfinite(scale->initial) && scale->growth_interval > 0))
+    throw InvalidArgument(
+        fmt::format("a loss scale of {} that grows after {} steps: both must be positive",
+                    scale->initial, scale->growth_interval));
+}
+
+std::string describe(const AdamW& rule) {
+  return fmt::format("AdamW: rate {}, betas {} and {}, epsilon {}, decay {}, ema {}", rule.lr,
+                     rule.beta1, rule.beta2, rule.epsilon, rule.weight_decay, rule.ema);
+}
+
+std::string describe(const Sgd& rule) {
+  return fmt::format("Sgd: rate {}, {}momentum {}, decay {}, ema {}", rule.lr,
+                     rule.nesterov ? "Nesterov " : "", rule.momentum, rule.weight_decay, rule.ema);
+}
+
+std::string describe(const std::optional<Schedule>& schedule) {
+  if (!schedule) return "no schedule";
+  return fmt::format("schedule of kind {}: rate {} after {} steps of warm-up, {} steps, floor {}",
+                     static_cast<int>(schedule->kind), schedule->lr, schedule->warmup,
+                     schedule->steps, schedule->floor);
+}
+
+std::string describe(const std::optional<LossScale>& scale) {
+  if (!scale) return "no loss scale";
+  return fmt::format("loss scale {}, doubled after {} steps", scale->initial,
+                     scale->growth_interval);
 }
 
 std::vector<std::string> agreement_lines(const Registered& registered,
@@ -35,25 +70,40 @@ std::vector<std::string> agreement_lines(const Registered& registered,
   for (std::size_t p = 0; p < registered.parameters.size(); ++p) {
     const Parameter& parameter = registered.parameters[p];
     const TensorView& gradient = registered.gradients[p];
-    lines.push_back(
-        fmt::format("parameter '{}' {} {} in unit '{}'{}{}, gradient {}", parameter.name,
-                    to_string(parameter.shape), name_of(parameter.dtype),
-                    registered.units[static_cast<std::size_t>(parameter.unit)],
-                    parameter.trainable ? "" : ", frozen", parameter.decay ? "" : ", without decay",
-                    gradient.data == nullptr ? "elsewhere" : name_of(gradient.dtype)));
+    const Initializer& initial = parameter.initializer;
+    lines.push_back(fmt::format(
+        "parameter '{}' {} {} in unit '{}'{}{}, gradient {}{}", parameter.name,
+        to_string(parameter.shape), name_of(parameter.dtype),
+        registered.units[static_cast<std::size_t>(parameter.unit)],
+        parameter.trainable ? "" : ", frozen", parameter.decay ? "" : ", without decay",
+        gradient.data == nullptr ? "elsewhere" : name_of(gradient.dtype),
+        registered.owned
+            ? fmt::format(", initializer {} of {}", static_cast<int>(initial.kind), initial.value)
+            : ""));
   }
   lines.push_back(fmt::format("stage {}, buckets of {}, prefetch {}, overlap {}, clip {}, seed {}",
                               options.stage, options.bucket_bytes, options.prefetch,
                               options.overlap, options.clip, options.seed));
   lines.push_back(fmt::format("gradients travel as {}",
                               options.reduce ? name_of(*options.reduce) : "they are"));
-  lines.push_back(fmt::format("{}", std::visit(
-                                        [](const auto& rule) {
-                                          return fmt::format("rate {}, ema {}, decay {}", rule.lr,
-                                                             rule.ema, rule.weight_decay);
-                                        },
-                                        optimizer)));
+  lines.push_back(std::visit([](const auto& rule) { return describe(rule); }, optimizer));
+  lines.push_back(describe(options.schedule));
+  lines.push_back(describe(options.loss_scale));
+  lines.push_back(options.sync ? "rank 0's values" : "values of each rank");
   return lines;
+}
+
+/// A check in one group of shards; where there are several, what fails in one fails in all.
+void in_each_group(Communicator* replicas, const std::function<void()>& check) {
+  if (replicas == nullptr) return check();
+  collectively(*replicas, check);
+}
+
+/// Over all groups. @throws InvalidArgument on every rank of each.
+void agree_on(std::string_view what, const std::vector<std::string>& lines,
+              Communicator& communicator, Communicator* replicas) {
+  in_each_group(replicas, [&] { require_agreement(communicator, what, lines); });
+  if (replicas != nullptr) require_agreement(*replicas, what, lines);
 }
 
 /// Bytes of what lies in all gaps are not compared: there are none in the caller's memory.
@@ -74,19 +124,21 @@ std::vector<std::string> checksums(const Registered& registered) {
 Registered agree(const ParameterList& list, Communicator& communicator,
                  const OptimizerConfig& optimizer, const ShardedOptions& options) {
   Registered registered;
-  collectively(communicator, [&] {
-    registered = resolve_units(list);
-    require_options(registered, options);
+  in_each_group(options.replicas, [&] {
+    collectively(communicator, [&] {
+      registered = resolve_units(list);
+      require_options(registered, optimizer, options);
+    });
   });
-  require_agreement(communicator, "registered parameters",
-                    agreement_lines(registered, optimizer, options));
+  agree_on("registered parameters", agreement_lines(registered, optimizer, options), communicator,
+           options.replicas);
   return registered;
 }
 
 void take_over_values(const FlatLayout& layout, const Registered& registered,
                       const ShardedOptions& options, Communicator& communicator) {
   if (!options.sync) {
-    require_agreement(communicator, "first values", checksums(registered));
+    agree_on("first values", checksums(registered), communicator, options.replicas);
     return;
   }
   for (std::size_t p = 0; p < registered.values.size(); ++p) {

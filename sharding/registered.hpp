@@ -17,7 +17,7 @@ struct Registered {
   std::vector<TensorView> gradients;  // by parameter; the caller's, or without memory
   bool owned = false;                 // by the optimizer: there is no memory of the caller
 
-  /// What gradients of a flat are kept in.
+  /// What gradients of a flat are kept in: the first one's type; others are converted.
   DType gradient_dtype(const Flat& flat) const {
     const TensorView& first = gradients[static_cast<std::size_t>(flat.entries.front().parameter)];
     return first.data == nullptr ? flat.dtype : first.dtype;
@@ -27,8 +27,7 @@ struct Registered {
 };
 
 /// Gives every parameter a unit: its own, or one that is named after the first parameter of a run
-/// of about 4 MiB. @throws InvalidArgument for an empty or a mixed list, and for gradients of
-/// several types in a flat.
+/// of about 4 MiB. @throws InvalidArgument for an empty or a mixed list.
 Registered resolve_units(const ParameterList& list);
 
 /// Between a part of a flat and the caller's memory by parameter, converted where the types differ.

@@ -6,14 +6,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
-#include "ashlar/caching_resource.hpp"
 #include "ashlar/checkpoint.hpp"
 #include "ashlar/error.hpp"
 #include "base/debug.hpp"
-#include "memory/resource_pages.hpp"
 #include "sharding/convert.hpp"
 #include "sharding/flat_update.hpp"
 #include "sharding/gradient_reducer.hpp"
@@ -21,21 +19,14 @@
 #include "sharding/manifest.hpp"
 #include "sharding/norm_exchange.hpp"
 #include "sharding/parameter_sync.hpp"
+#include "sharding/readable.hpp"
 #include "sharding/shard_update.hpp"
 #include "sharding/sharded_states.hpp"
+#include "sharding/transient_pool.hpp"
 #include "sharding/unit_gatherer.hpp"
 
 namespace ashlar {
 namespace {
-
-/// Keeps what a resource has served, so that steps after the first take no memory upstream.
-struct Pool {
-  Pool(MemoryResource& upstream, std::string name)
-      : pages(upstream, Category::communication),
-        cache(pages, {.name = std::move(name), .expandable = false, .segment_bytes = 1 << 20}) {}
-  ResourcePages pages;
-  CachingResource cache;
-};
 
 double rate_of(const OptimizerConfig& optimizer) {
   return std::visit([](const auto& rule) { return rule.lr; }, optimizer);
@@ -53,10 +44,9 @@ struct ShardedOptimizer::Implementation {
         pool(settings.threads),
         registered(agree(list, ranks, optimizer, settings)),
         layout(registered.parameters, registered.units, ranks.size()),
-        states(layout, registered, optimizer, options, ranks),
-        own_reductions(settings.stage == 3 && settings.overlap ? ranks.split(0, ranks.rank())
-                                                               : nullptr),
+        own_reductions(settings.overlap ? ranks.split(0, ranks.rank()) : nullptr),
         reductions(own_reductions ? *own_reductions : ranks),
+        states(layout, registered, optimizer, options, settings.stage == 3 ? ranks : reductions),
         buckets(reductions.window(), "buckets"),
         units(*settings.memory, "gathered units"),
         guard(settings.stage == 3 && (settings.guard || kDebugBuild)
@@ -84,6 +74,24 @@ struct ShardedOptimizer::Implementation {
     }
   }
 
+  ~Implementation() {
+    if (own_reductions && std::uncaught_exceptions() > exceptions)
+      own_reductions->abort(refusal.empty() ? "an exception ended its optimizer" : refusal);
+  }
+  Implementation(const Implementation&) = delete;
+  Implementation& operator=(const Implementation&) = delete;
+
+  /// Calls what may refuse, and remembers why: if this rank leaves because of it, others learn it.
+  template <typename Call>
+  auto noting(const Call& call) {
+    try {
+      return call();
+    } catch (const InvalidArgument& error) {
+      refusal = error.what();
+      throw;
+    }
+  }
+
   FlatValues flat_values() const { return {layout, rule, states.views(), communicator}; }
 
   const TensorView& state(const Flat& flat, std::string_view role) const {
@@ -91,7 +99,7 @@ struct ShardedOptimizer::Implementation {
   }
 
   UpdateResult step() {
-    gatherer.end_step();
+    if (options.stage == 3) gatherer.end_step();
     reducer.finish();
     norms.set(reducer.squares(), reducer.touched());
     UpdateResult result;
@@ -99,7 +107,7 @@ struct ShardedOptimizer::Implementation {
     const double share = 1.0 / (static_cast<double>(all_ranks() * micro_batches) * scale);
     if (!norm_goes_along) {
       norms.exchange(communicator);
-      if (!norms.touched()) {
+      if (!touched_anywhere()) {
         reducer.restart();
         throw InvalidArgument("step() without any gradient: no rank has reported or written one");
       }
@@ -122,8 +130,15 @@ struct ShardedOptimizer::Implementation {
     if (options.stage != 1 && options.stage != 2) return;
     std::vector<Transfer> along;
     if (norm_goes_along) along.push_back(norms.transfer());
-    spread_parameters(layout, registered, states.views(), buckets.cache, communicator,
+    spread_parameters(layout, registered, states.views(), buckets.cache, reductions,
                       options.bucket_bytes, std::move(along));
+  }
+
+  bool touched_anywhere() {
+    float groups = norms.touched() ? 1 : 0;
+    if (options.replicas != nullptr)
+      options.replicas->all_reduce({&groups, DType::f32, {1}}, "touched").wait();
+    return groups > 0;
   }
 
   bool checks_norm() const { return options.clip > 0 || options.loss_scale; }
@@ -181,10 +196,16 @@ struct ShardedOptimizer::Implementation {
   void read(int p, const TensorView& out, const ReadOptions& how) const {
     const Flat& flat = layout.flats()[static_cast<std::size_t>(layout.flat_of(p))];
     const bool local = !how.average && options.stage != 3 && !has_master(flat);
+    const auto check = [&] {
+      require_readable(registered.parameters[static_cast<std::size_t>(p)], out, how,
+                       how.everywhere || communicator.rank() == 0, update->states());
+    };
     if (local) {
+      check();
       if (out.data != nullptr) convert(values(p).data, values(p).dtype, out);
       return;
     }
+    collectively(communicator, check);
     flat_values().read(p, out, how.average ? "ema" : "");
     if (how.everywhere) communicator.broadcast(out, 0, "read").wait();
   }
@@ -221,12 +242,12 @@ struct ShardedOptimizer::Implementation {
   Registered registered;
   std::map<std::string, int, std::less<>> numbers;  // of parameters, by name
   FlatLayout layout;
-  ShardedStates states;
-  // At stage 3 gathers and reductions go their own ways: a rank whose branch leaves a gradient out
-  // reduces later than others, and still gathers when they do.
+  // What travels beside the model goes its own way: a rank whose branch leaves a gradient out
+  // reduces later than others, and still gathers, or calls what its program calls, when they do.
   std::unique_ptr<Communicator> own_reductions;
   Communicator& reductions;
-  Pool buckets, units;
+  ShardedStates states;
+  TransientPool buckets, units;
   std::unique_ptr<ReleasedGuard> guard;  // instead of units; null: off
   GradientReducer reducer;
   UnitGatherer gatherer;
@@ -240,6 +261,8 @@ struct ShardedOptimizer::Implementation {
   int micro_batches = 1;
   bool accumulating = false;
   double last_norm = 0;
+  std::string refusal;  // the last one
+  int exceptions = std::uncaught_exceptions();
 };
 
 ShardedOptimizer::ShardedOptimizer(const ParameterList& parameters, Communicator& communicator,
@@ -250,14 +273,22 @@ ShardedOptimizer::~ShardedOptimizer() = default;
 ShardedOptimizer::ShardedOptimizer(ShardedOptimizer&&) noexcept = default;
 
 void ShardedOptimizer::grad_ready(std::string_view parameter) {
-  const int p = implementation_->find_trainable(parameter);
-  if (!implementation_->accumulating) implementation_->reducer.ready(p);
+  Implementation& self = *implementation_;
+  self.noting([&] {
+    const int p = self.find_trainable(parameter);
+    if (!self.accumulating) self.reducer.ready(p);
+  });
 }
 void ShardedOptimizer::grad_ready(std::string_view parameter, const TensorView& gradient) {
-  const int p = implementation_->find_trainable(parameter);
-  if (!implementation_->accumulating) implementation_->reducer.ready(p, gradient);
+  Implementation& self = *implementation_;
+  self.noting([&] {
+    const int p = self.find_trainable(parameter);
+    if (!self.accumulating) self.reducer.ready(p, gradient);
+  });
 }
-UpdateResult ShardedOptimizer::step() { return implementation_->step(); }
+UpdateResult ShardedOptimizer::step() {
+  return implementation_->noting([this] { return implementation_->step(); });
+}
 void ShardedOptimizer::zero_grad() { implementation_->reducer.clear(); }
 
 ShardedOptimizer::NoSync::NoSync(Implementation& optimizer) : optimizer_(optimizer) {
@@ -297,12 +328,16 @@ ShardedOptimizer::Lease ShardedOptimizer::gather(std::string_view unit) {
 }
 
 TensorView ShardedOptimizer::values(std::string_view parameter) const {
-  return implementation_->values(implementation_->find(parameter));
+  Implementation& self = *implementation_;
+  return self.noting([&] { return self.values(self.find(parameter)); });
 }
 TensorView ShardedOptimizer::gradient(std::string_view parameter) {
-  const int p = implementation_->find_trainable(parameter);
-  if (implementation_->registered.owned) return implementation_->reducer.local(p);
-  return implementation_->registered.gradients[static_cast<std::size_t>(p)];
+  Implementation& self = *implementation_;
+  return self.noting([&] {
+    const int p = self.find_trainable(parameter);
+    if (self.registered.owned) return self.reducer.local(p);
+    return self.registered.gradients[static_cast<std::size_t>(p)];
+  });
 }
 void ShardedOptimizer::read(std::string_view parameter, const TensorView& values,
                             const ReadOptions& options) const {
@@ -314,6 +349,8 @@ double ShardedOptimizer::lr() const {
   return self.options.schedule ? self.options.schedule->rate(self.steps + 1) : self.rate;
 }
 void ShardedOptimizer::set_lr(double rate) {
+  if (!(rate >= 0 && std::isfinite(rate)))
+    throw InvalidArgument(fmt::format("a learning rate of {}: it must be finite, 0 or more", rate));
   implementation_->rate = rate;
   if (implementation_->options.schedule) implementation_->options.schedule->lr = rate;
 }
@@ -337,14 +374,9 @@ PerCategory<std::int64_t> ShardedOptimizer::unsharded_bytes() const {
   return unsharded(self.layout, self.registered, self.update->states().size());
 }
 std::string ShardedOptimizer::summary() const {
-  const auto sum = [](const PerCategory<std::int64_t>& bytes) {
-    return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
-  };
-  const std::int64_t here = sum(state_bytes()), whole = sum(unsharded_bytes());
-  const double saved =
-      std::max(0.0, 100 * (1 - static_cast<double>(here) / static_cast<double>(whole)));
-  return fmt::format("model state {} per rank, {} unsharded ({:.0f} % saved)", format_bytes(here),
-                     format_bytes(whole), saved);
+  const bool own_gradients =
+      implementation_->options.stage < 2 || implementation_->registered.owned;
+  return summarise(state_bytes(), unsharded_bytes(), own_gradients);
 }
 SentBytes ShardedOptimizer::sent_bytes() const {
   const Implementation& self = *implementation_;

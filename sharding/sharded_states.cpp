@@ -1,6 +1,10 @@
 #include "sharding/sharded_states.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstring>
+#include <numeric>
 
 namespace ashlar {
 
@@ -65,6 +69,19 @@ PerCategory<std::int64_t> unsharded(const FlatLayout& layout, const Registered& 
     add(Category::optimizer_state, flat.elements * states * size_of(DType::f32));
   }
   return bytes;
+}
+
+std::string summarise(const PerCategory<std::int64_t>& per_rank,
+                      const PerCategory<std::int64_t>& unsharded, bool own_gradients) {
+  const auto sum = [](const PerCategory<std::int64_t>& bytes) {
+    return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
+  };
+  const std::int64_t here = sum(per_rank), whole = sum(unsharded);
+  const double saved =
+      std::max(0.0, 100 * (1 - static_cast<double>(here) / static_cast<double>(whole)));
+  return fmt::format("model state {} per rank, {} unsharded ({:.0f} % saved){}", format_bytes(here),
+                     format_bytes(whole), saved,
+                     own_gradients ? "" : "; gradients stay whole, in the model's own memory");
 }
 
 }  // namespace ashlar

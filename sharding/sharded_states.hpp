@@ -2,6 +2,8 @@
 // that they don't.
 #pragma once
 
+#include <string>
+
 #include "ashlar/buffer.hpp"
 #include "ashlar/communicator.hpp"
 #include "graph/program.hpp"
@@ -37,5 +39,9 @@ PerCategory<std::int64_t> unsharded(const FlatLayout& layout, const Registered& 
 
 /// True when a flat's f32 weights are a state beside its parameters.
 inline bool has_master(const Flat& flat) { return flat.trainable && flat.dtype != DType::f32; }
+
+/// One line for users. @param own_gradients they are the optimizer's to shard, or not to be sharded
+std::string summarise(const PerCategory<std::int64_t>& per_rank,
+                      const PerCategory<std::int64_t>& unsharded, bool own_gradients);
 
 }  // namespace ashlar

@@ -61,6 +61,7 @@ void UnitGatherer::acquire(int u) {
   if (!wanted.awaited) drop_awaited();
   wanted.awaited = false;
   if (wanted.memory.empty()) start(u);
+  order_.push_back(layout_.units()[static_cast<std::size_t>(u)]);
   follower_[last_] = u;
   last_ = {last_.second, u};
   prefetch();
@@ -104,6 +105,14 @@ void UnitGatherer::end_step() {
   }
   drop_awaited();
   last_ = {-1, -1};
+  require_same_order();
+}
+
+/// Before gradients are waited for: a rank that still gathers meets this here.
+void UnitGatherer::require_same_order() {
+  const std::vector<std::string> order = std::exchange(order_, {});
+  const WaitsAtOnce alone(communicator_);
+  require_agreement(communicator_, "the order of gathers", order);
 }
 
 }  // namespace ashlar

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -30,8 +31,9 @@ class UnitGatherer {
   bool held(int unit) const { return units_[static_cast<std::size_t>(unit)].leases > 0; }
   /// A held parameter.
   TensorView whole(int parameter) const;
-  /// Parameters are about to change: what was fetched ahead is dropped. @throws InvalidArgument
-  /// naming a unit that is still held.
+  /// Parameters are about to change: what was fetched ahead is dropped. Collective.
+  /// @throws InvalidArgument naming a unit that is still held, or the first that ranks have
+  /// gathered in another order since the last step.
   void end_step();
 
  private:
@@ -48,6 +50,7 @@ class UnitGatherer {
   void drop(int u) noexcept;
   void drop_awaited();
   void prefetch();
+  void require_same_order();
 
   const FlatLayout& layout_;
   const StateViews& states_;
@@ -56,6 +59,7 @@ class UnitGatherer {
   Communicator& communicator_;
   int prefetch_;
   std::vector<Unit> units_;
+  std::vector<std::string> order_;               // of units acquired since the last step
   std::pair<int, int> last_{-1, -1};             // units acquired before
   std::map<std::pair<int, int>, int> follower_;  // of two units in a row, when last seen
 };

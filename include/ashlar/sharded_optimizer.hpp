@@ -55,6 +55,7 @@ class ParameterList {
   std::span<const Entry> entries() const { return entries_; }
 
  private:
+  void require_new(std::string_view name) const;
   void push(std::string name, const Shape& shape, DType dtype, const ParameterOptions& options);
 
   std::vector<Entry> entries_;
@@ -123,12 +124,15 @@ class ShardedOptimizer {
 
   /// The gradient of a parameter is complete: its unit may travel beside what is left of backward.
   /// Optional where the gradient lies in memory known from registration.
-  /// @throws InvalidArgument for a parameter that is unknown, frozen, or reported twice in a step.
+  /// Waits for no other rank. @throws InvalidArgument for a parameter that is unknown, frozen, or
+  /// reported twice in a step, and when its gradient's memory is unknown.
   void grad_ready(std::string_view parameter);
   /// The same for a gradient that lies elsewhere; its memory is free again on return.
+  /// @throws InvalidArgument also for another shape.
   void grad_ready(std::string_view parameter, const TensorView& gradient);
   /// Reduces what has not travelled yet, clips, updates the own shards, gathers what is kept whole.
-  /// @throws InvalidArgument when no rank has reported or touched any gradient;
+  /// @throws InvalidArgument when no rank has reported or touched any gradient, while a lease is
+  /// held, and at stage 3 naming the unit where ranks gathered in different orders;
   /// CommunicationError, after which the state is undefined.
   UpdateResult step();
   /// Fills gradients with zeros; a step does not.
@@ -176,11 +180,12 @@ class ShardedOptimizer {
   /// outside of a lease.
   TensorView values(std::string_view parameter) const;
   /// Where an allocated parameter's gradient is to be added to: zeros at first in each step, and at
-  /// stages 2 and 3 valid until it is reported.
+  /// stages 2 and 3 valid until it is reported. @throws InvalidArgument after that.
   TensorView gradient(std::string_view parameter);
 
   /// Copies a whole parameter as f32, the master where there is one; ranks that get nothing pass an
-  /// empty view. Collective.
+  /// empty view. Collective. @throws InvalidArgument for memory of another size, and for an average
+  /// that is not kept.
   void read(std::string_view parameter, const TensorView& values,
             const ReadOptions& options = {}) const;
 
@@ -205,9 +210,11 @@ class ShardedOptimizer {
   PerCategory<std::int64_t> state_bytes() const;
   /// The same of one rank that shards nothing.
   PerCategory<std::int64_t> unsharded_bytes() const;
-  /// "model state 1.25 MiB per rank, 2.00 MiB unsharded (38 % saved)".
+  /// "model state 1.25 MiB per rank, 2.00 MiB unsharded (38 % saved)", and what stage 2 leaves
+  /// whole.
   std::string summary() const;
-  /// What the communicator has sent, reductions at stage 3 included, which have one of their own.
+  /// What the communicator has sent, and what travels beside the model: with
+  /// ShardedOptions::overlap that has a communicator of its own.
   SentBytes sent_bytes() const;
   /// The largest sum of buckets and gathered units that were in use at a time.
   std::int64_t transient_bytes() const;

@@ -2,31 +2,15 @@
 #include <doctest/doctest.h>
 
 #include <array>
-#include <mutex>
+#include <cmath>
 
 #include "ashlar/error.hpp"
 #include "support/temporary_folder.hpp"
+#include "wrap/messages.hpp"
 #include "wrap/toy_model.hpp"
 
 namespace ashlar::test {
 namespace {
-
-/// What each rank's exception says when all run `body`; empty for none.
-std::vector<std::string> messages(int ranks, const std::function<void(Communicator&)>& body) {
-  std::vector<std::string> all(static_cast<std::size_t>(ranks));
-  launch_threads(ranks, [&](Communicator& world) {
-    try {
-      body(world);
-    } catch (const Error& error) {
-      all[static_cast<std::size_t>(world.rank())] = error.what();
-    }
-  });
-  return all;
-}
-
-bool contains(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
-}
 
 struct Arrays {
   std::array<float, 6> weight{}, weight_gradient{}, bias{}, bias_gradient{};
@@ -48,6 +32,8 @@ TEST_CASE("sharded optimizer: registrations that cannot be are refused by name")
     list.add(name, values, gradients, {3}, dtype);
   };
   CHECK_THROWS_WITH_AS(add("weight", a.bias.data(), nullptr, DType::f32),
+                       "parameter 'weight' is registered twice", InvalidArgument);
+  CHECK_THROWS_WITH_AS(add("weight", a.weight.data(), nullptr, DType::f32),
                        "parameter 'weight' is registered twice", InvalidArgument);
   CHECK_THROWS_WITH_AS(add("bias", nullptr, nullptr, DType::f32),
                        "the values of parameter 'bias' are a null pointer", InvalidArgument);
@@ -76,7 +62,11 @@ TEST_CASE("sharded optimizer: options that cannot be are refused on every rank")
   expect({.stage = 7}, "ZeRO stage 7 does not exist; use 0, 1, 2 or 3");
   expect({.stage = 3}, "ParameterList::allocate");
   expect({.bucket_bytes = 0}, "bucket_bytes 0");
+  expect({.clip = std::nan("")}, "clip nan");
   expect({.reduce = DType::i32}, "gradients cannot travel as i32");
+  expect({.schedule = Schedule{.lr = -1}}, "a learning rate of -1");
+  expect({.loss_scale = LossScale{0, 5}}, "a loss scale of 0 that grows after 5 steps");
+  expect({.loss_scale = LossScale{8, 0}}, "a loss scale of 8 that grows after 0 steps");
   for (const std::string& message : messages(2, [](Communicator& world) {
          const ShardedOptimizer optimizer(ParameterList(), world, AdamW{});
        }))
@@ -138,6 +128,65 @@ TEST_CASE("sharded optimizer: misuse in a step") {
   optimizer.step();
   optimizer.grad_ready("bias");
   CHECK_THROWS_AS(static_cast<void>(optimizer.gather("boas")), InvalidArgument);
+  CHECK_THROWS_AS(optimizer.set_lr(std::nan("")), InvalidArgument);
+}
+
+TEST_CASE("sharded optimizer: gradients that cannot be taken are refused by name") {
+  Arrays a;
+  const auto self = self_communicator();
+  ParameterList list;
+  list.add("weight", a.weight.data(), nullptr, {2, 3}, DType::f32);
+  ShardedOptimizer optimizer(list, *self, AdamW{});
+  float* const data = a.weight_gradient.data();
+  CHECK_THROWS_WITH_AS(optimizer.grad_ready("weight"),
+                       "the gradient of parameter 'weight' is in no memory that was registered: "
+                       "report it with its view",
+                       InvalidArgument);
+  CHECK_THROWS_WITH_AS(optimizer.grad_ready("weight", {data, DType::f32, {3}}),
+                       "the gradient of parameter 'weight' has shape [3], the parameter [2, 3]",
+                       InvalidArgument);
+  CHECK_THROWS_WITH_AS(optimizer.grad_ready("weight", {nullptr, DType::f32, {2, 3}}),
+                       "the gradient of parameter 'weight' is a null pointer", InvalidArgument);
+  CHECK_THROWS_WITH_AS(optimizer.grad_ready("weight", {data, DType::i32, {2, 3}}),
+                       "the gradient of parameter 'weight' is i32", InvalidArgument);
+  a.weight_gradient.fill(2);
+  optimizer.grad_ready("weight", {data, DType::f32, {2, 3}});  // none of those counted
+  CHECK(optimizer.step().grad_norm == doctest::Approx(2 * std::sqrt(6.0)));
+
+  ToyModel model(*self, Memory::optimizers, DType::f32, AdamW{}, {.stage = 2});
+  model.optimizer().gradient("head");
+  model.optimizer().grad_ready("head");
+  CHECK_THROWS_WITH_AS(model.optimizer().gradient("head"),
+                       "the gradient of parameter 'head' is asked for after it was reported",
+                       InvalidArgument);
+}
+
+TEST_CASE("sharded optimizer: reads that cannot be are refused on every rank") {
+  for (const int stage : {1, 3}) {
+    CAPTURE(stage);
+    const auto read = [&](const char* parameter, std::size_t elements, DType dtype,
+                          const ReadOptions& options) {
+      return messages(2, [&](Communicator& world) {
+        ToyModel model(world, Memory::optimizers, DType::f32, AdamW{}, {.stage = stage});
+        std::vector<float> memory(elements);
+        const auto count = static_cast<std::int64_t>(elements);
+        const TensorView view(elements == 0 ? nullptr : memory.data(), dtype, {count});
+        model.optimizer().read(parameter, view, options);
+      });
+    };
+    const auto expect = [](const std::vector<std::string>& all, const std::string& text) {
+      for (const std::string& message : all) CHECK(message == "read of parameter " + text);
+    };
+    expect(read("head", 3, DType::f32, {.everywhere = true}),
+           "'head': it has shape [33], the memory for it [3]");
+    expect(read("head", 33, DType::i32, {.everywhere = true}), "'head': it cannot become i32");
+    expect(read("head", 0, DType::f32, {.everywhere = true}),
+           "'head': a rank that is to get it gives no memory");
+    expect(read("head", 33, DType::f32, {.everywhere = true, .average = true}),
+           "'head': no average is kept; set the optimizer's ema");
+    for (const std::string& message : read("head", 33, DType::f32, {.everywhere = true}))
+      CHECK(message.empty());
+  }
 }
 
 TEST_CASE("sharded optimizer: a step without any gradient, on some ranks and on all") {
@@ -167,18 +216,6 @@ TEST_CASE("sharded optimizer: at stage 3 parameters are touched under a lease al
          static_cast<void>(optimizer.values("middle"));
        }))
     CHECK(message == "parameter 'middle' is touched outside of a lease of its unit 'second'");
-}
-
-TEST_CASE("sharded optimizer: ranks that gather different units say which") {
-  const auto all = messages(2, [](Communicator& world) {
-    ToyModel model(world, Memory::optimizers, DType::f32, AdamW{}, {.stage = 3});
-    const auto lease = model.optimizer().gather(world.rank() == 0 ? "first" : "third");
-  });
-  for (const std::string& message : all) {
-    CAPTURE(message);
-    CHECK(contains(message, "all_gather first"));
-    CHECK(contains(message, "all_gather third"));
-  }
 }
 
 TEST_CASE("sharded optimizer: counters that are no JSON object are refused on every rank") {
