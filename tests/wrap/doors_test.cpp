@@ -2,6 +2,8 @@
 // and the other way round.
 #include <doctest/doctest.h>
 
+#include <cstring>
+
 #include "ashlar/checkpoint.hpp"
 #include "support/temporary_folder.hpp"
 #include "train/tiny_gpt.hpp"
@@ -44,6 +46,21 @@ std::vector<float> values_of(const ShardedOptimizer& optimizer, bool average) {
   return all;
 }
 
+/// Compares all that a checkpoint holds, bit by bit. @return elements of averages among it
+std::int64_t equal_shards(const std::vector<ShardView>& a, const std::vector<ShardView>& b) {
+  std::int64_t averages = 0;
+  REQUIRE(a.size() == b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    CAPTURE(a[i].role);
+    REQUIRE(a[i].role == b[i].role);
+    REQUIRE(a[i].values.bytes() == b[i].values.bytes());
+    CHECK(std::memcmp(a[i].values.data, b[i].values.data,
+                      static_cast<std::size_t>(a[i].values.bytes())) == 0);
+    if (a[i].role == "ema") averages += a[i].values.elements();
+  }
+  return averages;
+}
+
 void train(TrainStep& step, Communicator& world) {
   step.step(
       [&](std::int64_t, const Batch& batch) { load_tokens(batch, step.steps(), world.rank()); });
@@ -77,6 +94,7 @@ TEST_CASE("doors: a checkpoint of either loads through the other and goes on wit
         load_checkpoint(world, folder.path / "b", next.layout(), next.shards());
         next.restore_from_shards();
         next.set_steps(2);
+        CHECK(equal_shards(next.shards(), step.shards()) > 0);
         train(step, world);
         train(next, world);
         CHECK(bits_of(values_of(next)) == bits_of(values_of(step)));
