@@ -13,7 +13,7 @@ if [[ $way == cmake ]]; then
   "$cmake" -S "$here/project" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_CXX_COMPILER="$compiler" \
     -DCMAKE_BUILD_TYPE=Release -DASHLAR_EXAMPLES="$here/../../examples" -DASHLAR_TORCH="$torch"
   "$cmake" --build "$work/build"
-  for program in consumer quickstart wrap_raw wrap_eigen consumer_torch; do
+  for program in consumer quickstart wrap_raw wrap_eigen wrap_llmc consumer_torch; do
     if [[ -e $work/build/$program ]]; then "$work/build/$program"; fi
   done
 else
