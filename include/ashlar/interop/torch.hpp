@@ -12,6 +12,7 @@
 #include <cctype>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -118,6 +119,16 @@ class Residency {
   Residency& operator=(const Residency&) = delete;
 
   void release() { release_all_but({}); }
+  /// The unit stays, whatever operators read, until as many unpins.
+  void pin(const std::string& unit) {
+    if (!leases_.contains(unit)) acquire(unit);
+    ++pins_[unit];
+  }
+  void unpin(const std::string& unit) {
+    if (--pins_[unit] > 0) return;
+    pins_.erase(unit);
+    drop(leases_.find(unit));
+  }
 
  private:
   using Units = std::set<std::string>;
@@ -150,20 +161,23 @@ class Residency {
   void hold(const Units& wanted) {
     release_all_but(wanted);
     for (const std::string& unit : wanted) {
-      if (leases_.contains(unit)) continue;
-      const auto& lease = leases_.emplace(unit, optimizer_.gather(unit)).first->second;
-      for (const Named& parameter : units_[unit]) place(parameter, lease[parameter.name].data);
+      if (!leases_.contains(unit)) acquire(unit);
     }
+  }
+  void acquire(const std::string& unit) {
+    const auto& lease = leases_.emplace(unit, optimizer_.gather(unit)).first->second;
+    for (const Named& parameter : units_[unit]) place(parameter, lease[parameter.name].data);
   }
   void release_all_but(const Units& wanted) {
     for (auto lease = leases_.begin(); lease != leases_.end();) {
-      if (wanted.contains(lease->first)) {
-        ++lease;
-        continue;
-      }
-      for (const Named& parameter : units_[lease->first]) place(parameter, nullptr);
-      lease = leases_.erase(lease);
+      const bool stays = wanted.contains(lease->first) || pins_.contains(lease->first);
+      lease = stays ? std::next(lease) : drop(lease);
     }
+  }
+  using Leases = std::map<std::string, ShardedOptimizer::Lease>;
+  Leases::iterator drop(Leases::iterator lease) {
+    for (const Named& parameter : units_[lease->first]) place(parameter, nullptr);
+    return leases_.erase(lease);
   }
 
   static void place(const Named& parameter, void* memory) {
@@ -174,7 +188,8 @@ class Residency {
   ShardedOptimizer& optimizer_;
   std::unordered_map<const c10::StorageImpl*, std::string> owners_;
   std::map<std::string, std::vector<Named>> units_;
-  std::map<std::string, ShardedOptimizer::Lease> leases_;
+  Leases leases_;
+  std::map<std::string, int> pins_;
   at::CallbackHandle callback_{};
 };
 
@@ -218,6 +233,30 @@ class Sharded {
   }
   void zero_grad() {
     for (const Named& parameter : parameters_) parameter.tensor.mutable_grad().reset();
+  }
+  /// Keeps the parameters of a unit in memory while it lives: for what reads them outside of
+  /// operators. Outlives neither step() nor the Sharded.
+  class [[nodiscard]] Lease {
+   public:
+    ~Lease() {
+      if (residency_ != nullptr) residency_->unpin(unit_);
+    }
+    Lease(Lease&& other) noexcept
+        : residency_(std::exchange(other.residency_, nullptr)), unit_(std::move(other.unit_)) {}
+    Lease& operator=(Lease&&) = delete;
+
+   private:
+    friend class Sharded;
+    Lease(Residency* residency, std::string unit) : residency_(residency), unit_(std::move(unit)) {
+      if (residency_ != nullptr) residency_->pin(unit_);
+    }
+    Residency* residency_;  // null below stage 3, where parameters never leave
+    std::string unit_;
+  };
+  /// Collective at stage 3. @throws InvalidArgument for an unknown unit.
+  Lease gather(const std::string& unit) {
+    if (!residency_) static_cast<void>(optimizer_->gather(unit));
+    return {residency_.get(), unit};
   }
   /// Gradients of backward passes while it lives only accumulate.
   ShardedOptimizer::NoSync no_sync() { return optimizer_->no_sync(); }
