@@ -367,16 +367,18 @@ std::string ShardedOptimizer::load(const std::filesystem::path& directory) {
 const FlatLayout& ShardedOptimizer::layout() const { return implementation_->layout; }
 PerCategory<std::int64_t> ShardedOptimizer::state_bytes() const {
   const Implementation& self = *implementation_;
-  return with_callers_memory(self.states.bytes(), self.registered);
+  return with_callers_memory(self.states.bytes(), self.layout, self.registered, self.options.stage);
 }
 PerCategory<std::int64_t> ShardedOptimizer::unsharded_bytes() const {
   const Implementation& self = *implementation_;
   return unsharded(self.layout, self.registered, self.update->states().size());
 }
 std::string ShardedOptimizer::summary() const {
-  const bool own_gradients =
-      implementation_->options.stage < 2 || implementation_->registered.owned;
-  return summarise(state_bytes(), unsharded_bytes(), own_gradients);
+  const Implementation& self = *implementation_;
+  const auto has_memory = [](const TensorView& view) { return view.data != nullptr; };
+  const bool stay =
+      self.options.stage == 2 && std::ranges::any_of(self.registered.gradients, has_memory);
+  return summarise(state_bytes(), unsharded_bytes(), stay);
 }
 SentBytes ShardedOptimizer::sent_bytes() const {
   const Implementation& self = *implementation_;

@@ -45,13 +45,24 @@ ShardedStates::ShardedStates(const FlatLayout& layout, const Registered& registe
 }
 
 PerCategory<std::int64_t> with_callers_memory(PerCategory<std::int64_t> bytes,
-                                              const Registered& registered) {
+                                              const FlatLayout& layout,
+                                              const Registered& registered, int stage) {
   const auto add = [&](Category category, const std::vector<TensorView>& views) {
     for (const TensorView& view : views)
       if (view.data != nullptr) bytes[static_cast<std::size_t>(category)] += view.bytes();
   };
   add(Category::parameter, registered.values);
   add(Category::gradient, registered.gradients);
+  if (registered.owned || stage > 1) return bytes;
+  for (const Flat& flat : layout.flats()) {
+    if (!flat.trainable || registered.keeps_gradients(flat)) continue;
+    for (const Flat::Entry& entry : flat.entries) {
+      const auto p = static_cast<std::size_t>(entry.parameter);
+      if (registered.gradients[p].data == nullptr)
+        bytes[static_cast<std::size_t>(Category::gradient)] +=
+            (entry.end - entry.begin) * size_of(flat.dtype);
+    }
+  }
   return bytes;
 }
 
@@ -72,7 +83,7 @@ PerCategory<std::int64_t> unsharded(const FlatLayout& layout, const Registered& 
 }
 
 std::string summarise(const PerCategory<std::int64_t>& per_rank,
-                      const PerCategory<std::int64_t>& unsharded, bool own_gradients) {
+                      const PerCategory<std::int64_t>& unsharded, bool gradients_stay) {
   const auto sum = [](const PerCategory<std::int64_t>& bytes) {
     return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
   };
@@ -81,7 +92,7 @@ std::string summarise(const PerCategory<std::int64_t>& per_rank,
       std::max(0.0, 100 * (1 - static_cast<double>(here) / static_cast<double>(whole)));
   return fmt::format("model state {} per rank, {} unsharded ({:.0f} % saved){}", format_bytes(here),
                      format_bytes(whole), saved,
-                     own_gradients ? "" : "; gradients stay whole, in the model's own memory");
+                     gradients_stay ? "; gradients stay whole, in the model's own memory" : "");
 }
 
 }  // namespace ashlar

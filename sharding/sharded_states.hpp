@@ -29,9 +29,11 @@ class ShardedStates {
   StateViews views_;
 };
 
-/// Model state of a rank: what is allocated, and what the caller has.
-PerCategory<std::int64_t> with_callers_memory(PerCategory<std::int64_t> allocated,
-                                              const Registered& registered);
+/// Model state of a rank: what is allocated, and what the caller has; gradients that are reported
+/// from elsewhere stay there at stages 0 and 1.
+PerCategory<std::int64_t> with_callers_memory(PerCategory<std::int64_t> bytes,
+                                              const FlatLayout& layout,
+                                              const Registered& registered, int stage);
 /// Model state of a rank that shards nothing, without padding.
 /// @param optimizer_states per element of a trainable parameter
 PerCategory<std::int64_t> unsharded(const FlatLayout& layout, const Registered& registered,
@@ -40,8 +42,8 @@ PerCategory<std::int64_t> unsharded(const FlatLayout& layout, const Registered& 
 /// True when a flat's f32 weights are a state beside its parameters.
 inline bool has_master(const Flat& flat) { return flat.trainable && flat.dtype != DType::f32; }
 
-/// One line for users. @param own_gradients they are the optimizer's to shard, or not to be sharded
+/// One line for users. @param gradients_stay the model has them in memory of its own
 std::string summarise(const PerCategory<std::int64_t>& per_rank,
-                      const PerCategory<std::int64_t>& unsharded, bool own_gradients);
+                      const PerCategory<std::int64_t>& unsharded, bool gradients_stay);
 
 }  // namespace ashlar

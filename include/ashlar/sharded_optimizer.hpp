@@ -206,7 +206,8 @@ class ShardedOptimizer {
   std::string load(const std::filesystem::path& directory);
 
   const FlatLayout& layout() const;
-  /// Model state of this rank with layout padding, the caller's memory included.
+  /// Model state of this rank with layout padding, the caller's memory included; at stages 0 and 1
+  /// also gradients that grad_ready brings from elsewhere, which stay whole there.
   PerCategory<std::int64_t> state_bytes() const;
   /// The same of one rank that shards nothing.
   PerCategory<std::int64_t> unsharded_bytes() const;

@@ -202,6 +202,27 @@ TEST_CASE("sharded optimizer: model state and traffic are what ZeRO says") {
   }
 }
 
+TEST_CASE("sharded optimizer: gradients that stay whole are counted, and at stage 2 spoken of") {
+  for (const Memory memory : {Memory::callers, Memory::gradients_elsewhere}) {
+    for (int stage = 0; stage <= 2; ++stage) {
+      CAPTURE(stage);
+      const bool own = memory == Memory::callers;
+      launch_threads(2, [&](Communicator& world) {
+        ToyModel model(world, memory, DType::f32, AdamW{}, {.stage = stage});
+        const ShardedOptimizer& optimizer = model.optimizer();
+        const std::int64_t whole = optimizer.layout().elements(true),
+                           padded = optimizer.layout().padded(true);
+        const std::int64_t sums = own ? 0 : stage == 0 ? padded : padded / 2;
+        const std::int64_t theirs = own || stage < 2 ? whole : 0;
+        CHECK(optimizer.state_bytes()[static_cast<std::size_t>(Category::gradient)] ==
+              4 * (sums + theirs));
+        const bool says = optimizer.summary().find("gradients stay whole") != std::string::npos;
+        CHECK(says == (own && stage == 2));
+      });
+    }
+  }
+}
+
 TEST_CASE("sharded optimizer: transients take no memory upstream after the second step") {
   for (int stage = 0; stage <= 3; ++stage) {
     launch_threads(2, [&](Communicator& threads) {
