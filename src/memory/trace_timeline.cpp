@@ -23,7 +23,7 @@ p { color: var(--faint); margin: 0 0 1rem; }
 canvas { touch-action: pan-y; width: 100%; height: 60vh; display: block; }
 #legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .8rem 0; }
 #legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
-#tip { min-height: 12em; white-space: pre; font-family: ui-monospace, monospace; }
+#tip { min-height: 12em; white-space: pre-wrap; overflow-wrap: anywhere; font-family: ui-monospace, monospace; }
 </style>
 )html";
 
@@ -97,11 +97,13 @@ categories.forEach((name, k) => {
   item.append(box, name);
   document.getElementById('legend').append(item);
 });
-canvas.onpointermove = e => {
+canvas.onpointerdown = canvas.onpointermove = e => {
   const at = Math.min(n, Math.floor(e.offsetX / canvas.clientWidth * (n + 1)));
   draw(at); describe(at);
 };
-canvas.onpointerleave = () => { draw(); describe(peakAt); };
+canvas.onpointerleave = e => {
+  if (e.pointerType === 'mouse') { draw(); describe(peakAt); }  // a finger's mark stays
+};
 addEventListener('resize', () => draw());
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => draw());
 draw(); describe(peakAt);

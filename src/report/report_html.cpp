@@ -59,7 +59,6 @@ by('stage').oninput = by('ranks').oninput = show;
 show();
 })();
 </script>
-<h2 style="font-size:1.05rem">Every instruction of the step</h2>
 )html";
 
 /// JSON inside a script: no name may end it.
@@ -81,8 +80,11 @@ void write_html(const StepReport& report, const CompiledStep& step,
   TimelinePage page;
   page.title = fmt::format("{}, {} parameters, {}", markup(report.model),
                            report.footprint.parameters, report.precision);
-  page.above = fmt::format("<script>const reports = {};\nconst chosen = reports[0];</script>{}",
-                           script_json(all), kSliders);
+  page.above = fmt::format(
+      "<script>const reports = {};\nconst chosen = reports[0];</script>{}"
+      "<h2 style=\"font-size:1.05rem\">Every buffer of the step as it comes and goes: stage {}, {} "
+      "rank(s)</h2>\n",
+      script_json(all), kSliders, report.stage, report.footprint.ranks);
   write_timeline(planned_trace(step), path, page);
 }
 
