@@ -5,6 +5,7 @@
 #include "ashlar/run_main.hpp"
 #include "base/printable.hpp"
 #include "cli/commands.hpp"
+#include "cli/flags/flag_values.hpp"
 
 namespace {
 
@@ -20,6 +21,8 @@ int parse_and_run(int argc, char** argv) {
   ashlar::cli::add_simulate(app, run);
   ashlar::cli::add_calibrate(app, run);
   ashlar::cli::add_predict(app, run);
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; }))
+    ashlar::cli::take_last_words(*command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {

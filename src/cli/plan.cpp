@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kFooter = R"(Examples:
   ashlar plan --model llama2-7b --cluster dgx-a100 --ranks 64 --tokens 300e9 --price 2
   ashlar plan --largest megatron --cluster dgx-a100 --ranks 1024 --seq 2048
-Tensor, pipeline and expert parallelism are not supported.)";
+)";
 
 void require_positive(double value, std::string_view flag) {
   require(std::isfinite(value) && value >= 0 && value < 1e18, flag, fmt::format("{}", value),
@@ -27,8 +27,7 @@ void require_positive(double value, std::string_view flag) {
 }
 
 void check(const PlanOptions& o) {
-  require_at_least(o.ranks, 1, "ranks");
-  require(o.ranks <= 1 << 20, "ranks", std::to_string(o.ranks), "must be 1048576 or less");
+  check_ranks(o.ranks);
   require_at_least<std::int64_t>(o.seq, 0, "seq");
   require(o.seq <= std::int64_t{1} << 31, "seq", std::to_string(o.seq),
           "must be 2147483648 or less");
@@ -42,11 +41,15 @@ void check(const PlanOptions& o) {
        {std::pair{"tokens", o.tokens}, std::pair{"price", o.price}, std::pair{"grid", o.grid},
         std::pair{"mtbf", o.mtbf_hours}, std::pair{"checkpoint", o.checkpoint_seconds}})
     require_positive(value, flag);
-  for (const auto& [flag, value] : {std::pair{"tensor-parallel", o.tensor_parallel},
-                                    std::pair{"pipeline-parallel", o.pipeline_parallel},
-                                    std::pair{"expert-parallel", o.expert_parallel}})
-    require(value == 1, flag, std::to_string(value),
-            "not supported; Ashlar shards data-parallel training (ZeRO) alone");
+  refuse(o.parallelism);
+}
+
+/// Flags that another flag leaves nothing to do.
+void refuse_idle(const PlanOptions& o, const CLI::App& app) {
+  using Flags = std::vector<std::string_view>;
+  if (o.tokens == 0) refuse(app, Flags{"--price", "--grid"}, "needs --tokens: costs are of them");
+  if (o.mtbf_hours == 0) refuse(app, Flags{"--checkpoint"}, "needs --mtbf");
+  if (!o.largest.empty()) refuse(app, Flags{"--model"}, "--largest picks the model; leave it out");
 }
 
 struct Bill {
@@ -174,12 +177,14 @@ void add_plan(CLI::App& app, Command& command) {
       ->capture_default_str();
   add_integer(sub, "--top", o.top, "plans to print")->capture_default_str();
   sub.add_flag("--json", o.json, "print JSON");
-  add_integer(sub, "--tensor-parallel", o.tensor_parallel, "not supported");
-  add_integer(sub, "--pipeline-parallel", o.pipeline_parallel, "not supported");
-  add_integer(sub, "--expert-parallel", o.expert_parallel, "not supported");
-  take_last_words(sub);
-  sub.footer(kFooter);
-  sub.callback([options, &command] { command = [options] { return run(*options); }; });
+  add_unsupported(sub, o.parallelism);
+  sub.footer(std::string(kFooter) + kUnsupported);
+  sub.callback([options, &sub, &command] {
+    command = [options, &sub] {
+      refuse_idle(*options, sub);
+      return run(*options);
+    };
+  });
 }
 
 }  // namespace ashlar::cli

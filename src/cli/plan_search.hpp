@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/flags/flag_values.hpp"
 #include "report/planner.hpp"
 #include "simulate/simulation.hpp"
 
@@ -14,8 +15,8 @@ namespace ashlar::cli {
 struct PlanOptions {
   std::string model = "gpt2", largest, cluster = "dgx-a100", precision = "bf16", reserve = "0";
   int ranks = 8, top = 10;
-  int tensor_parallel = 1, pipeline_parallel = 1, expert_parallel = 1;  // 1: none
-  std::int64_t seq = 0;                                                 // 0: the model's positions
+  OtherParallelism parallelism;
+  std::int64_t seq = 0;           // 0: the model's positions
   std::int64_t global_batch = 0;  // sequences; 0: about 4 Mi tokens
   double tokens = 0, price = 0, grid = 0, mtbf_hours = 0, checkpoint_seconds = 60;
   bool json = false;

@@ -22,7 +22,7 @@ constexpr const char* kFooter = R"(Examples:
   ashlar report --model gpt2-xl --ranks 8 --stage 3 --precision bf16 --seq 1024 --html report.html
   ashlar report --model megatron-1t --ranks 1024 --all-stages --precision bf16 --seq 2048 --batch 1
   ashlar report --params 7.5e9 --ranks 64 --all-stages --precision bf16
-Tensor, pipeline and expert parallelism are not supported.)";
+)";
 
 ZeroCase closed_form(const ReportOptions& o, int stage) {
   ZeroCase zero;
@@ -180,30 +180,59 @@ int report_steps(const std::vector<ReportOptions>& stages, const StepFlags& flag
   return fits && equal ? 0 : 1;
 }
 
+using Flags = std::vector<std::string_view>;
+
+/// Each form of a report has flags of its own; no other is taken and then ignored.
+void refuse_idle(const ReportOptions& o, const CLI::App& app) {
+  const bool closed = app.count("--params") > 0, compat = !o.compat.empty();
+  if (closed && compat)
+    refuse_others(app,
+                  Flags{"--params", "--compat", "--largest-layer", "--ranks", "--ranks-per-node",
+                        "--tensor-parallel", "--pipeline-parallel", "--json"},
+                  "the formulas of --compat with --params do not know it; leave it out");
+  else if (closed)
+    refuse_others(app,
+                  Flags{"--params", "--ranks", "--stage", "--all-stages", "--shard-group",
+                        "--precision", "--reduce-dtype", "--accumulate", "--reduce", "--order",
+                        "--reshard", "--optimizer", "--json"},
+                  "needs a model; --params has no architecture");
+  else
+    refuse(app, Flags{"--largest-layer"}, "goes with --params and --compat");
+  if (compat)
+    refuse(app,
+           Flags{"--html", "--snapshot", "--by", "--measure", "--device-memory", "--markdown",
+                 "--all-stages", "--backend", "--validation", "--sample"},
+           "is of a report, not of --compat; leave one of them out");
+}
+
 void require_alone(const ReportOptions& o) {
   const bool one_file = !o.html.empty() || !o.snapshot.empty();
   require(!o.all_stages || !one_file, "all-stages", "", "goes with no --html or --snapshot");
   if (o.measure) require_trainable(o);
   require(!o.measure || !o.json, "measure", "", "prints a table; leave out --json");
+  require(!o.markdown || !o.json, "markdown", "", "prints a table; leave out --json");
   require(o.reserve == "0" || !o.device_memory.empty(), "reserve", o.reserve,
           "needs --device-memory SIZE");
 }
 
-int run(const ReportOptions& options, StepFlags& flags) {
+void check_parameters(const ReportOptions& o) {
+  require(o.parameters >= 1 && o.parameters <= kMostParameters, "params",
+          fmt::format("{}", o.parameters), "must be 1 to 1e17");
+  require(o.largest_layer >= 0 && o.largest_layer <= o.parameters, "largest-layer",
+          fmt::format("{}", o.largest_layer),
+          fmt::format("must be 0 to the {:.17g} of --params", o.parameters));
+}
+
+int run(const ReportOptions& options, StepFlags& flags, const CLI::App& app) {
   if (!options.diff.empty()) {
-    print_difference(options.diff[0], options.diff[1]);
+    refuse_others(app, Flags{"--diff", "--json"}, "has no meaning beside --diff; leave it out");
+    print_difference(options.diff[0], options.diff[1], options.json);
     return 0;
   }
   flags.fill_in();
+  refuse_idle(options, app);
   const bool closed = flags.given("--params");
-  if (closed) {
-    require(options.parameters >= 1 && options.parameters <= kMostParameters, "params",
-            fmt::format("{}", options.parameters), "must be 1 to 1e17");
-    for (const char* flag :
-         {"--model", "--html", "--snapshot", "--by", "--measure", "--device-memory", "--markdown"})
-      if (flags.given(flag))
-        throw InvalidArgument(fmt::format("{}: needs a model; --params has no architecture", flag));
-  }
+  if (closed) check_parameters(options);
   check(options);
   require_alone(options);
   require(options.compat.empty() || options.shard_group == 0, "shard-group",
@@ -244,16 +273,17 @@ void add_report(CLI::App& app, Command& command) {
               "as --compat eleuther or megatron has it; else not supported");
   add_integer(sub, "--pipeline-parallel", o.pipeline_parallel,
               "as --compat eleuther has it; else not supported");
+  add_integer(sub, "--expert-parallel", o.expert_parallel, "not supported");
   sub.add_flag("--partition-activations", o.partition_activations,
                "of --compat eleuther: over the ranks of tensor parallelism");
   sub.add_flag("--measure", o.measure, "run two steps here and compare; exit 1 when they differ");
   sub.add_option("--diff", o.diff, "two files of --json")->expected(2);
   for (const char* flag : {"--ranks", "--optimizer", "--reserve"})
     sub.get_option(flag)->capture_default_str();
-  take_last_words(sub);
-  sub.footer(kFooter);
-  sub.callback(
-      [options, flags, &command] { command = [options, flags] { return run(*options, *flags); }; });
+  sub.footer(std::string(kFooter) + kUnsupported);
+  sub.callback([options, flags, &sub, &command] {
+    command = [options, flags, &sub] { return run(*options, *flags, sub); };
+  });
 }
 
 }  // namespace ashlar::cli

@@ -3,7 +3,10 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <optional>
+#include <span>
+#include <sstream>
+#include <vector>
 
 #include "ashlar/error.hpp"
 #include "ashlar/memory_resource.hpp"
@@ -17,11 +20,13 @@ using Json = nlohmann::json;
 
 Json read(const std::string& path) {
   std::ifstream file(path);
-  if (!file) throw InvalidArgument(fmt::format("--diff {}: cannot be read", path));
-  Json json = Json::parse(file, nullptr, false);
+  if (!file) throw InvalidArgument(printable(fmt::format("--diff {}: cannot be read", path)));
+  std::ostringstream text;
+  text << file.rdbuf();
+  Json json = Json::parse(text.str(), nullptr, false);
   if (!json.is_object())
-    throw InvalidArgument(
-        fmt::format("--diff {}: is not one report; write it by `ashlar report --json`", path));
+    throw InvalidArgument(printable(
+        fmt::format("--diff {}: is not one report; write it by `ashlar report --json`", path)));
   return json;
 }
 
@@ -42,40 +47,68 @@ void flatten(const Json& json, const std::string& path, std::map<std::string, Js
   }
 }
 
-std::string shown(const std::map<std::string, Json>& flat, const std::string& key) {
-  const auto found = flat.find(key);
-  if (found == flat.end()) return "-";
-  return printable(found->second.is_string() ? found->second.get<std::string>()
-                                             : found->second.dump());
+struct Change {
+  std::string key;
+  Json before, after;                // null where there is none
+  std::optional<std::int64_t> more;  // of whole numbers
+};
+
+std::vector<Change> changes(const Json& before, const Json& after) {
+  std::map<std::string, Json> a, b;
+  flatten(before, "", a);
+  flatten(after, "", b);
+  std::map<std::string, Json> keys = a;
+  keys.insert(b.begin(), b.end());
+  std::vector<Change> all;
+  for (const auto& [key, unused] : keys) {
+    Change change{key, a.contains(key) ? a[key] : Json(), b.contains(key) ? b[key] : Json(), {}};
+    if (change.before == change.after) continue;
+    if (change.before.is_number_integer() && change.after.is_number_integer())
+      change.more = static_cast<std::int64_t>(change.after.get<std::uint64_t>() -
+                                              change.before.get<std::uint64_t>());
+    all.push_back(std::move(change));
+  }
+  return all;
+}
+
+std::string shown(const Json& value) {
+  if (value.is_null()) return "-";
+  return printable(value.is_string() ? value.get<std::string>() : value.dump());
+}
+
+std::string shown(const Change& change) {
+  if (!change.more) return "";
+  const bool bytes = change.key.find("bytes") != std::string::npos ||
+                     change.key.starts_with("transients") || change.key.starts_with("at_peak");
+  return fmt::format("{}{}", *change.more > 0 ? "+" : "",
+                     bytes ? format_bytes(*change.more) : std::to_string(*change.more));
+}
+
+Json json_of(std::span<const Change> all) {
+  Json json = Json::object();
+  for (const Change& change : all) {
+    json[change.key] = {{"before", change.before}, {"after", change.after}};
+    if (change.more) json[change.key]["change"] = *change.more;
+  }
+  return json;
 }
 
 }  // namespace
 
-void print_difference(const std::string& before, const std::string& after) {
-  std::map<std::string, Json> a, b;
-  flatten(read(before), "", a);
-  flatten(read(after), "", b);
-  std::set<std::string> keys;
-  for (const auto& [key, value] : a) keys.insert(key);
-  for (const auto& [key, value] : b) keys.insert(key);
-  bool differs = false;
-  for (const std::string& key : keys) {
-    if (a.contains(key) && b.contains(key) && a[key] == b[key]) continue;
-    std::string change;
-    const bool numbers = a.contains(key) && b.contains(key) && a[key].is_number_integer() &&
-                         b[key].is_number_integer();
-    if (numbers) {
-      const std::int64_t more = b[key].get<std::int64_t>() - a[key].get<std::int64_t>();
-      change = fmt::format("{}{}", more > 0 ? "+" : "",
-                           key.find("bytes") != std::string::npos || key.starts_with("transients")
-                               ? format_bytes(more)
-                               : std::to_string(more));
-    }
-    if (!differs) fmt::print("{:<40}{:>20}{:>20}{:>14}\n", "", before, after, "change");
-    differs = true;
-    fmt::print("{:<40}{:>20}{:>20}{:>14}\n", key, shown(a, key), shown(b, key), change);
+void print_difference(const std::string& before, const std::string& after, bool json) {
+  const std::vector<Change> all = changes(read(before), read(after));
+  if (json) {
+    fmt::print("{}\n", json_of(all).dump(2, ' ', false, Json::error_handler_t::replace));
+    return;
   }
-  if (!differs) fmt::print("the two reports say the same\n");
+  if (all.empty()) {
+    fmt::print("the two reports say the same\n");
+    return;
+  }
+  fmt::print("{:<40}{:>20}{:>20}{:>14}\n", "", before, after, "change");
+  for (const Change& change : all)
+    fmt::print("{:<40}{:>20}{:>20}{:>14}\n", printable(change.key), shown(change.before),
+               shown(change.after), shown(change));
 }
 
 }  // namespace ashlar::cli

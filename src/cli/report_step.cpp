@@ -12,7 +12,6 @@
 namespace ashlar::cli {
 namespace {
 
-constexpr int kMostRanks = 1 << 20;
 const std::vector<std::string> kProcessors{
     "zen5", "zen4",        "sapphire_rapids", "emerald_rapids", "granite_rapids",
     "amx",  "avx512_bf16", "avx512",          "avx2",           "x86_64"};
@@ -52,15 +51,14 @@ void check_parallel(const ReportOptions& o) {
 
 void check(const ReportOptions& o) {
   check(static_cast<const StepOptions&>(o));
-  require_at_least(o.ranks, 1, "ranks");
-  require(o.ranks <= kMostRanks, "ranks", std::to_string(o.ranks),
-          fmt::format("must be {} or less", kMostRanks));
+  check_ranks(o.ranks);
   require_groups(o, o.ranks);
   require_at_least(o.ranks_per_node, 0, "ranks-per-node");
   const int node = o.ranks_per_node;
   require(node == 0 || o.ranks < node || o.ranks % node == 0, "ranks", std::to_string(o.ranks),
           fmt::format("must be a multiple of the {} ranks of a node", node));
   check_parallel(o);
+  refuse(OtherParallelism{.expert = o.expert_parallel});
   require_choice("optimizer", o.optimizer, {"adamw", "sgd", "momentum"});
   if (!o.backend.empty()) require_choice("backend", o.backend, kProcessors);
   if (!o.by.empty()) require_choice("by", o.by, {"unit", "module", "op"});

@@ -22,6 +22,7 @@ struct ReportOptions : StepOptions {
   double largest_layer = 0;         // --largest-layer, beside it
   /// Of the other tools of --compat; Ashlar has neither.
   int tensor_parallel = 1, pipeline_parallel = 1;
+  int expert_parallel = 1;  // refused
   bool partition_activations = false;
   bool all_stages = false, json = false, markdown = false, measure = false;
   std::string html, snapshot, by, compat;
@@ -47,8 +48,8 @@ std::optional<std::int64_t> largest_batch(const ReportOptions& options, std::int
 /// Two steps on ranks of this machine, predicted beside measured. @return whether they are equal.
 bool measure(const ReportOptions& options, const StepReport& predicted);
 
-/// What two files of --json say differently.
-void print_difference(const std::string& before, const std::string& after);
+/// What two files of --json say differently, as a table or as JSON by path: "peak_bytes/total".
+void print_difference(const std::string& before, const std::string& after, bool json);
 
 /// What another tool prints for the same, and why it differs.
 /// @param closed --params: no model

@@ -11,6 +11,7 @@
 #include "base/printable.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags/flag_values.hpp"
+#include "cli/flags/seat.hpp"
 #include "cli/flags/step_options.hpp"
 #include "cli/output.hpp"
 #include "cli/simulate_text.hpp"
@@ -29,6 +30,7 @@ struct Options {
   std::vector<int> trace_ranks{0};
   int ranks = 8, streams = 1;
   std::uint64_t seed = 0;
+  OtherParallelism parallelism;
   bool no_collapse = false, json = false;
 };
 
@@ -53,7 +55,7 @@ class Simulator {
   }
 
   int run() const {
-    refuse_idle();
+    refuse_idle_seed();
     if (!options_.sweep.empty()) return sweep();
     const Priced priced = price(options_.ranks);
     const Stragglers stragglers(options_.stragglers, options_.ranks, options_.seed);
@@ -77,16 +79,10 @@ class Simulator {
           group));
   }
 
-  /// Flags that another flag leaves nothing to do.
-  void refuse_idle() const {
-    const bool sweeps = !options_.sweep.empty();
-    if (!sweeps && !(options_.csv.empty() && options_.svg.empty()))
-      throw InvalidArgument("--csv and --svg are of a --sweep");
+  void refuse_idle_seed() const {
     const bool draws = jitter_.factor.varies() || Distribution::parse(options_.stragglers);
     if (!draws && options_.seed != 0)
       throw InvalidArgument("--seed is of --jitter and of --stragglers by a distribution");
-    if (sweeps && !options_.trace.empty())
-      throw InvalidArgument("--trace shows one run, not a --sweep");
   }
 
   static Distribution jitter_of(const std::string& text) {
@@ -124,7 +120,7 @@ class Simulator {
     const StepOptions& o = options_.step;
     const ModelTrace how = model_trace(o, o.batch, o.dropout);
     TrainConfig config = step_config(o);
-    config.threads = std::max(1, config.threads);
+    if (config.threads == 0) config.threads = default_threads(ranks);
     CompiledStep compiled = compile_step([&](Tracer& t) { return model_.loss(t, how); }, config,
                                          ranks, host_backend(config.threads));
     require_frozen(o, compiled.layout.parameters());
@@ -160,7 +156,9 @@ class Simulator {
 
   int sweep() const {
     std::vector<Simulation> points;
-    for (const int ranks : sweep_ranks(options_.sweep, cluster_.devices_per_node)) {
+    const std::vector<int> worlds = sweep_ranks(options_.sweep, cluster_.devices_per_node);
+    check_ranks(worlds.back());
+    for (const int ranks : worlds) {
       const Stragglers stragglers(options_.stragglers, ranks, options_.seed);
       points.push_back(simulate(price(ranks), stragglers));
     }
@@ -188,6 +186,16 @@ class Simulator {
   Pricing pricing_;
   Jitter jitter_;
 };
+
+/// Flags that another flag leaves nothing to do.
+void refuse_idle(const Options& o, const CLI::App& app) {
+  using Flags = std::vector<std::string_view>;
+  if (o.sweep.empty())
+    refuse(app, Flags{"--csv", "--svg"}, "is of a --sweep");
+  else
+    refuse(app, Flags{"--trace", "--ranks"}, "is of one run, not of a --sweep");
+  if (o.trace.empty()) refuse(app, Flags{"--trace-ranks"}, "is of a --trace");
+}
 
 }  // namespace
 
@@ -222,15 +230,18 @@ void add_simulate(CLI::App& app, cli::Command& command) {
   sub.add_option("--csv", options->csv, "where the sweep's CSV goes too");
   sub.add_option("--svg", options->svg, "a scaling plot of the sweep");
   sub.add_flag("--json", options->json, "print JSON");
+  add_unsupported(sub, options->parallelism);
   sub.footer(
-      "Example: ashlar simulate --model megatron-1t --cluster dgx-a100 --ranks 1024 --stage 3 "
-      "--precision bf16 --batch 1 --seq 2048\n"
-      "Tensor, pipeline and expert parallelism are not supported.");
-  sub.callback([options, flags, &command] {
-    command = [options, flags] {
+      std::string("Example: ashlar simulate --model megatron-1t --cluster dgx-a100 --ranks 1024 "
+                  "--stage 3 --precision bf16 --batch 1 --seq 2048\n") +
+      kUnsupported);
+  sub.callback([options, flags, &sub, &command] {
+    command = [options, flags, &sub] {
       flags->fill_in();
       check(options->step);
-      require_at_least(options->ranks, 1, "ranks");
+      check_ranks(options->ranks);
+      refuse(options->parallelism);
+      refuse_idle(*options, sub);
       return Simulator(*options).run();
     };
   });

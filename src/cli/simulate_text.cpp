@@ -14,7 +14,8 @@ namespace {
 using simulate::Simulation;
 
 constexpr const char* kConvention =
-    "mfu counts 3 x forward's products and attention (causal pairs only), hfu what is executed";
+    "mfu counts 3 x forward's products and attention (causal pairs only), hfu what is executed, "
+    "both of the peak in 16 bits";
 
 std::string bar(double share) {
   const auto cells = static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * 40 + 0.5);

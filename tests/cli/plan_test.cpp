@@ -69,6 +69,10 @@ TEST_CASE("plan: bad input is one line and exit 2") {
       {"--expert-parallel 8", "not supported"},
       {"--tokens nan", "--tokens"},
       {"--mtbf 0.001 --tokens 1e9 --global-batch 8", "--mtbf"},
+      {"--price 2", "--tokens"},
+      {"--grid 1", "--tokens"},
+      {"--checkpoint 60", "--mtbf"},
+      {"--largest gpt3 --model gpt2", "--model"},
       {"--ranks 12", "12"}};
   for (const auto& [flags, says] : cases) {
     CAPTURE(flags);

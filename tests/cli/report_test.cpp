@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "cli/desk.hpp"
+#include "cli/program.hpp"
 
 namespace cli {
 namespace {
@@ -120,6 +121,53 @@ TEST_CASE("report: files: a page, a snapshot, a difference") {
   CHECK(diff.code == 0);
   CHECK(diff.out.find("model_state_bytes/optimizer_state") != std::string::npos);
   CHECK(diff.out.find("parameters") == std::string::npos);
+  const Json a = Json::parse(slurp(desk.path("a.json")));
+  const Json b = Json::parse(slurp(desk.path("b.json")));
+  const Json changes = report("--diff " + desk.path("a.json") + " " + desk.path("b.json"));
+  CHECK(changes["peak_bytes/total"]["before"] == a["peak_bytes"]["total"]);
+  CHECK(changes["peak_bytes/total"]["after"] == b["peak_bytes"]["total"]);
+  CHECK(changes["ranks"]["change"] == 1);
+  CHECK(!changes.contains("parameters"));
+  CHECK(report("--diff " + desk.path("a.json") + " " + desk.path("a.json")).empty());
+}
+
+TEST_CASE("report: no flag is taken and then ignored") {
+  const Desk desk;
+  spill(desk.path("a.json"), report(step(desk)).dump());
+  const std::string diff = "--diff " + desk.path("a.json") + " " + desk.path("a.json");
+  const std::string gpt2 = "--model gpt2 --seq 64 --compat deepspeed ";
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {diff + " --markdown", "--markdown"},
+      {diff + " --model gpt2", "--model"},
+      {gpt2 + "--html " + desk.path("r.html"), "--html"},
+      {gpt2 + "--by op", "--by"},
+      {gpt2 + "--device-memory 1GiB", "--device-memory"},
+      {gpt2 + "--all-stages", "--all-stages"},
+      {gpt2 + "--measure", "--measure"},
+      {"--params 1e9 --batch 3", "--batch"},
+      {"--params 1e9 --recompute none", "--recompute"},
+      {"--params 1e9 --sample 2", "--sample"},
+      {"--params 1e9 --largest-layer 5", "--largest-layer"},
+      {"--params 1e9 --compat zero-paper --stage 2", "--stage"},
+      {"--largest-layer 5", "--largest-layer"},
+      {"--json --markdown", "--markdown"}};
+  for (const auto& [flags, flag] : cases) check_refused(kReport + flags, flag);
+}
+
+TEST_CASE("report: empty words and words with line ends") {
+  const std::vector<std::pair<Words, std::string>> cases{
+      {{"--html", ""}, "--html: is empty"},
+      {{"--device-memory", ""}, "--device-memory: is empty"},
+      {{"--model", "a\nb"}, "--model a\\x0ab: unknown"}};
+  for (const auto& [flags, says] : cases) {
+    Words words{ASHLAR_PROGRAM, "report"};
+    words.insert(words.end(), flags.begin(), flags.end());
+    const Finished done = Process(words).wait();
+    CAPTURE(done.err);
+    CHECK(done.code == 2);
+    CHECK(std::ranges::count(done.err, '\n') == 1);
+    CHECK(contains(done.err, says));
+  }
 }
 
 TEST_CASE("report: --diff takes reports alone, whatever is done to them") {
@@ -259,6 +307,10 @@ TEST_CASE("report: bad input is one line and exit 2") {
       {"--compat eleuther --tensor-parallel 0", "--tensor-parallel"},
       {"--compat megatron --partition-activations", "--partition-activations"},
       {"--diff a.json b.json", "a.json"},
+      {"--diff . .", "is not one report"},
+      {"--expert-parallel 2", "not supported"},
+      {"--compat accelerate --params 1e9 --largest-layer nan", "--largest-layer"},
+      {"--compat accelerate --params 1e9 --largest-layer 1e10", "--largest-layer"},
       {"--html /no/such/folder/r.html", "/no/such/folder/r.html"},
       {"--seq 257", "257"}};
   for (const auto& [flags, says] : cases) {

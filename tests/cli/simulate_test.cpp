@@ -72,6 +72,15 @@ TEST_CASE("simulate: ranks kept apart print the same numbers") {
   }
 }
 
+TEST_CASE("simulate: the peak is the report's") {
+  for (const char* flags :
+       {"--ranks 1 --precision bf16", "--ranks 2 --precision bf16 --threads 3"}) {
+    const std::string step = std::string("--model tiny --batch 4 --seq 64 ") + flags;
+    CHECK(json_of(kSimulate + step)["peak_bytes_per_rank"] ==
+          json_of(std::string(ASHLAR_PROGRAM) + " report " + step)["peak_bytes"]["total"]);
+  }
+}
+
 TEST_CASE("simulate: fp16 takes bf16's time and bytes") {
   CHECK(json_of(kSmall + "--ranks 16 --precision fp16 --cluster dgx2-v100") ==
         json_of(kSmall + "--ranks 16 --precision bf16 --cluster dgx2-v100"));
@@ -189,6 +198,13 @@ TEST_CASE("simulate: what cannot be used is refused in one line") {
   check_refused(kSmall + "--seed 3", "--seed is of");
   check_refused(kSmall + "--sweep 1-8", "ranks=FIRST..LAST");
   check_refused(kSmall + "--svg a.svg", "--sweep");
+  check_refused(kSmall + "--sweep ranks=8..16 --ranks 8", "--ranks");
+  check_refused(kSmall + "--sweep ranks=8..16 --trace t.json", "--trace");
+  check_refused(kSmall + "--sweep ranks=8..2000000", "1048576 or less");
+  check_refused(kSmall + "--ranks 2000000 --no-collapse", "1048576 or less");
+  check_refused(kSmall + "--trace-ranks 0", "--trace");
+  for (const char* flag : {"--tensor-parallel", "--pipeline-parallel", "--expert-parallel"})
+    check_refused(kSmall + flag + " 2", "not supported");
   check_refused(kSmall + "--ranks 8 --trace /nowhere/t.json", "cannot be written");
   check_refused(kSmall + "--ranks 8 --trace t.json --trace-ranks 8", "0 to 7");
 }

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,7 +44,26 @@ CLI::Option* add_integer(CLI::App& app, const char* flag, Integer& value, const 
   });
 }
 
-/// Of a flag given twice the last word counts, so that scripts can append; lists keep all.
+/// Of a flag given twice the last word counts, so that scripts can append; lists keep all. An empty
+/// word, such as a variable that is not set leaves, is refused.
 void take_last_words(CLI::App& app);
+
+/// No flag is taken and then ignored. @throws InvalidArgument "--flag: why" for the first of
+/// `flags` that the user gave; refuse_others: that is none of them.
+void refuse(const CLI::App& app, std::span<const std::string_view> flags, std::string_view why);
+void refuse_others(const CLI::App& app, std::span<const std::string_view> flags,
+                   std::string_view why);
+
+/// Ranks that share a layer, divide the layers or divide the experts: words for what Ashlar does
+/// not have, so that who asks gets a plain answer.
+struct OtherParallelism {
+  int tensor = 1, pipeline = 1, expert = 1;  // 1: none
+};
+void add_unsupported(CLI::App& app, OtherParallelism& asked);
+/// @throws InvalidArgument unless all are 1.
+void refuse(const OtherParallelism& asked);
+
+inline constexpr const char* kUnsupported =
+    "Tensor, pipeline and expert parallelism are not supported, nor is offload.";
 
 }  // namespace ashlar::cli

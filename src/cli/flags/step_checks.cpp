@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 31;      // past any memory
 constexpr std::int64_t kMostStepTokens = std::int64_t{1} << 40;  // times any world: still 63 bits
+constexpr int kMostRanks = 1 << 20;
 constexpr int kMostThreads = 1024;  // past any node's cores; starting far more takes for ever
 
 void check_model(const StepOptions& o) {
@@ -21,9 +22,10 @@ void check_model(const StepOptions& o) {
   if (std::ranges::find(presets, o.model) != presets.end()) return;
   if (std::filesystem::is_regular_file(path, missing)) return;
   if (path.extension() == ".json" || o.model.find('/') != std::string::npos)
-    throw InvalidArgument(fmt::format("--model {}: there is no such file", o.model));
-  throw InvalidArgument(fmt::format("--model {}: unknown; {} (or give the path of a config.json)",
-                                    o.model, suggestion(o.model, presets)));
+    require(false, "model", o.model, "there is no such file");
+  require(
+      false, "model", o.model,
+      fmt::format("unknown; {} (or give the path of a config.json)", suggestion(o.model, presets)));
 }
 
 void check_batches(const StepOptions& o) {
@@ -62,6 +64,12 @@ void check(const StepOptions& o) {
   require(o.threads <= kMostThreads, "threads", std::to_string(o.threads),
           fmt::format("must be {} or less", kMostThreads));
   require_at_least(o.prefetch, 0, "prefetch");
+}
+
+void check_ranks(int ranks) {
+  require_at_least(ranks, 1, "ranks");
+  require(ranks <= kMostRanks, "ranks", std::to_string(ranks),
+          fmt::format("must be {} or less", kMostRanks));
 }
 
 void require_trainable(const StepOptions& o) {

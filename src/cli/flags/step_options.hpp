@@ -58,6 +58,9 @@ class StepFlags {
 /// @throws InvalidArgument for the first flag whose value cannot be used.
 void check(const StepOptions& options);
 
+/// 1 to about a million. @throws InvalidArgument.
+void check_ranks(int ranks);
+
 /// What --precision takes, and the type that it names.
 std::vector<std::string> precision_names();
 DType dtype_of_precision(std::string_view precision);
