@@ -16,7 +16,8 @@ namespace ashlar::cli {
 namespace {
 
 constexpr std::int64_t kStepTokens = std::int64_t{1} << 22;
-constexpr int kTriesPerPlan = 4;  // Programs compiled for each plan that is printed
+constexpr int kTries = 40;        // Programs compiled at most,
+constexpr int kTriesPerPlan = 4;  // or for each plan that is printed
 constexpr int kLeanestTries = 8;  // and to find out whether a model fits at all
 
 DType dtype_of(const PlanOptions& o) { return dtype_of_precision(o.precision); }
@@ -80,6 +81,14 @@ std::vector<std::pair<double, planner::Candidate>> by_formula(Search& found) {
   return fitting;
 }
 
+/// The first kLeanestTries by bytes of the closed form.
+void keep_leanest(const planner::Problem& problem,
+                  std::vector<std::pair<double, planner::Candidate>>& fitting) {
+  std::ranges::stable_sort(
+      fitting, {}, [&](const auto& entry) { return planner::least_bytes(problem, entry.second); });
+  fitting.resize(std::min<std::size_t>(fitting.size(), kLeanestTries));
+}
+
 }  // namespace
 
 Search search(const PlanOptions& o) {
@@ -88,16 +97,27 @@ Search search(const PlanOptions& o) {
   auto fitting = by_formula(found);
   std::ranges::stable_sort(fitting, {}, [](const auto& entry) { return entry.first; });
   const simulate::Stragglers none("", o.ranks);
-  for (const auto& [seconds, c] : fitting) {
-    if (std::ssize(found.best) == o.top || found.compiled == kTriesPerPlan * o.top) break;
+  const auto confirm = [&](double seconds, const planner::Candidate& c) {
     ++found.compiled;
     const CompiledStep step = question.compiled(o, c);
     const std::int64_t bytes = step.planned().total;
-    if (bytes > found.capacity) continue;
+    if (bytes > found.capacity) return;
     const auto workload = simulate::price(step.programs[0], c.accumulate, o.ranks, found.cluster);
     const double tokens = static_cast<double>(c.batch * c.accumulate * found.problem.sequence);
     found.best.push_back({c, bytes, seconds,
                           simulate::simulate(workload, none, true, tokens, bytes, found.cluster)});
+  };
+  const std::ptrdiff_t most =
+      std::max<std::ptrdiff_t>(kTries, std::ptrdiff_t{kTriesPerPlan} * o.top);
+  const std::ptrdiff_t tries = std::min(std::ssize(fitting), most);
+  auto next = fitting.begin();
+  for (; next - fitting.begin() < tries && std::ssize(found.best) < o.top; ++next)
+    confirm(next->first, next->second);
+  if (found.best.empty()) {  // the quick ones are too large: the leanest of the others
+    fitting.erase(fitting.begin(), next);
+    keep_leanest(found.problem, fitting);
+    for (const auto& [seconds, c] : fitting)
+      if (std::ssize(found.best) < o.top) confirm(seconds, c);
   }
   std::ranges::stable_sort(found.best, {},
                            [](const Confirmed& plan) { return plan.simulation.seconds_per_step; });
@@ -118,10 +138,7 @@ std::string largest_model(const PlanOptions& options) {
     if (o.seq > language_model(name).positions()) continue;
     Question question(o);
     auto fitting = by_formula(question.found);
-    std::ranges::stable_sort(fitting, {}, [&](const auto& entry) {
-      return planner::least_bytes(question.found.problem, entry.second);
-    });
-    fitting.resize(std::min<std::size_t>(fitting.size(), kLeanestTries));
+    keep_leanest(question.found.problem, fitting);
     for (const auto& [seconds, c] : fitting)
       if (question.compiled(o, c).planned().total <= question.found.capacity) return name;
   }

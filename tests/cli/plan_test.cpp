@@ -44,6 +44,14 @@ TEST_CASE("plan: the largest model of a family, and one that does not fit") {
   CHECK(Json::parse(none.out)["plans"].empty());
 }
 
+TEST_CASE("plan: where the quick settings are too large, slower ones are found") {
+  const std::string line = kProgram + "plan --model gpt3-6.7b --ranks 16 --reserve 55GiB --top ";
+  const Json one = json_of(line + "1"), more = json_of(line + "20");
+  REQUIRE(one["plans"].size() == 1);
+  CHECK(one["plans"][0]["peak_bytes"] <= one["device_bytes"]);
+  CHECK(more["plans"].size() > 1);
+}
+
 TEST_CASE("plan: fp16 plans as bf16 does, and names the program that takes its flags") {
   const std::string line =
       kProgram + "plan --model gpt3-1.3b --ranks 16 --global-batch 64 --top 1 --precision ";
