@@ -43,11 +43,24 @@ MemoryResource& pinned_memory() {
 
 void copy_async(void* to, const void* from, std::int64_t bytes, StreamRef stream) {
   const auto size = static_cast<std::size_t>(bytes);
-  if (stream.device().type == DeviceType::cpu)
+  if (stream.is_inline())
+    std::memcpy(to, from, size);
+  else if (stream.device().type == DeviceType::cpu)
     stream.enqueue([=] { std::memcpy(to, from, size); });
   else
     cuda::check(cudaMemcpyAsync(to, from, size, cudaMemcpyDefault,
                                 static_cast<cudaStream_t>(cuda::native_stream(stream))));
+}
+
+void fill_async(void* to, std::uint8_t value, std::int64_t bytes, StreamRef stream) {
+  const auto size = static_cast<std::size_t>(bytes);
+  if (stream.is_inline())
+    std::memset(to, value, size);
+  else if (stream.device().type == DeviceType::cpu)
+    stream.enqueue([=] { std::memset(to, value, size); });
+  else
+    cuda::check(
+        cudaMemsetAsync(to, value, size, static_cast<cudaStream_t>(cuda::native_stream(stream))));
 }
 
 bool enable_peer_access(Device from, Device to) {

@@ -14,12 +14,7 @@
 namespace ashlar::cuda {
 
 /// The CUDA kernel of an op. Outputs 0 may lie over the inputs that the op's row names.
-struct Kernel {
-  std::string_view op;  // OpDef::name
-  void (*run)(const KernelArguments& arguments);
-  /// Scratch bytes of one run where they differ from the row's; null where they do not.
-  std::int64_t (*workspace)(const OpShapes& shapes) = nullptr;
-};
+using Kernel = DeviceKernel;
 
 /// All of them, by name in ascending order.
 std::span<const Kernel> kernels_of_ops();

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
 #include "runtime/thread_pool.hpp"
 #include "sharding/flat_update.hpp"
@@ -82,7 +83,7 @@ Work start_gather(const KernelArguments& k) {
   Transfers transfers;
   for (std::size_t i = 0; i < k.outputs.size(); ++i)
     transfers.add(as_flat(k.inputs[i]), as_flat(k.outputs[i]));
-  return k.context.communicator->all_gather(transfers.span(), k.label);
+  return k.context.communicator->all_gather(transfers.span(), k.label, k.context.stream);
 }
 
 const OpDef kGather{.name = "gather",
@@ -124,7 +125,8 @@ Work start_reduce_scatter(const KernelArguments& k) {
                     k.context.micro_batch + 1 == k.context.micro_batches;
   options.round_to_bf16 = k.attributes.integer("round_bf16") != 0 && last;
   options.sum_of_squares = k.outputs[flats].span<double>();
-  return k.context.communicator->reduce_scatter(transfers.span(), options, k.label);
+  return k.context.communicator->reduce_scatter(transfers.span(), options, k.label,
+                                                k.context.stream);
 }
 
 const OpDef kReduceScatter{
@@ -147,9 +149,9 @@ const OpDef kAllReduce{
     .recompute = false,
     .start =
         [](const KernelArguments& k) {
-          std::memcpy(k.outputs[0].data, k.inputs[0].data,
-                      static_cast<std::size_t>(k.inputs[0].bytes()));
-          return k.context.communicator->all_reduce(as_flat(k.outputs[0]), k.label);
+          const StreamRef stream = k.context.stream;
+          copy_async(k.outputs[0].data, k.inputs[0].data, k.inputs[0].bytes(), stream);
+          return k.context.communicator->all_reduce(as_flat(k.outputs[0]), k.label, stream);
         }};
 
 // Resolvers of clones run before the sanitizers do; clang does not clone templates.

@@ -19,7 +19,7 @@ Work start_sums(const KernelArguments& k) {
     transfers.add(as_flat(flat), k.outputs[0].flat_slice(begin, shard));
     begin += shard;
   }
-  return k.context.communicator->reduce_scatter(transfers.span(), {}, k.label);
+  return k.context.communicator->reduce_scatter(transfers.span(), {}, k.label, k.context.stream);
 }
 
 const OpDef kReduceScatterSums{.name = "reduce_scatter_sums",
@@ -45,7 +45,8 @@ const OpDef kAllReduceReplicas{
     .recompute = false,
     .start =
         [](const KernelArguments& k) {
-          return k.context.communicator->all_reduce(as_flat(k.outputs[0]), k.label);
+          return k.context.communicator->all_reduce(as_flat(k.outputs[0]), k.label,
+                                                    k.context.stream);
         }};
 
 void run_round(const KernelArguments& k) {

@@ -6,19 +6,20 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
+#include <optional>
 #include <sstream>
 
 #include "ashlar/allocation_trace.hpp"
 #include "ashlar/buffer.hpp"
+#include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
 #include "graph/cost.hpp"
 #include "ops/product/machine.hpp"
 #include "runtime/thread_pool.hpp"
 #include "sharding/compile_step.hpp"
-#include "sharding/flat_values.hpp"
 #include "sharding/initialize.hpp"
+#include "sharding/state_image.hpp"
 #include "sharding/train_step_parts.hpp"
 
 namespace ashlar {
@@ -50,13 +51,15 @@ Host survey(Communicator& communicator) {
 struct TrainStep::Implementation : CompiledStep {
   /// Without the other ranks.
   Implementation(Communicator& ranks, const LossModel& model, const TrainConfig& settings,
-                 const std::vector<ForwardModel>& forwards)
-      : CompiledStep(
-            compile_step(model, settings, ranks.size(), host_backend(settings.threads), forwards)),
+                 const std::vector<ForwardModel>& forwards, const DeviceSide* device)
+      : CompiledStep(compile_step(
+            model, settings, ranks.size(),
+            device != nullptr ? device->backend : host_backend(settings.threads), forwards)),
         communicator(ranks),
         groups(ranks),
-        pool(config.threads) {
-    require_kernels(programs[0].graph);
+        pool(config.threads),
+        target(device != nullptr ? device->target : ExecutionTarget()) {
+    for (const Program& program : programs) require_kernels(program.graph, program.backend);
   }
 
   /// Collective.
@@ -79,8 +82,9 @@ struct TrainStep::Implementation : CompiledStep {
         fmt::format("rate {} after {} steps of warm-up, {} steps, kind {}", config.schedule.lr,
                     config.schedule.warmup, config.schedule.steps,
                     static_cast<int>(config.schedule.kind)),
-        fmt::format("kernels for {} with {} threads", programs[0].backend.cpu,
-                    programs[0].backend.threads)};
+        fmt::format("kernels for {} with {} threads{}", programs[0].backend.cpu,
+                    programs[0].backend.threads,
+                    programs[0].backend.find_kernel != nullptr ? ", a device's first" : "")};
     for (const Parameter& p : layout.parameters()) {
       lines.push_back(fmt::format("parameter {} {} {} {}", p.name, to_string(p.shape),
                                   static_cast<int>(p.initializer.kind), p.initializer.value));
@@ -112,21 +116,25 @@ struct TrainStep::Implementation : CompiledStep {
       take_memory(bytes, host);
     });
     for (const Program& program : programs) {
-      executors.push_back(std::make_unique<Executor>(program, bases, groups, pool));
+      executors.push_back(std::make_unique<Executor>(program, bases, groups, pool, target));
       executors.back()->poison = executors.back()->poison || config.poison;
     }
     if (config.allocation_trace != nullptr) record_allocations(*config.allocation_trace);
     bind_batches();
-    values = std::make_unique<FlatValues>(layout, config.optimizer, state_views(), *groups.shards);
   }
 
-  StateViews state_views() const {
-    StateViews views;
-    for (const auto& [name, entry] : states.entries()) {
-      std::byte* data = bases[static_cast<std::size_t>(entry.space)] + entry.offset;
-      views.emplace(name, TensorView(data, entry.type.dtype, entry.type.shape));
+  /// States in the host's reach, until the next run.
+  struct HostValues {
+    StateImage image;
+    FlatValues values;
+  };
+  HostValues& host_values() {
+    if (!on_host) {
+      StateImage image(states, bases, target);
+      FlatValues values(layout, config.optimizer, image.views(), *groups.shards);
+      on_host.emplace(HostValues{std::move(image), std::move(values)});
     }
-    return views;
+    return *on_host;
   }
 
   void record_allocations(TraceWriter& trace) {
@@ -176,8 +184,9 @@ struct TrainStep::Implementation : CompiledStep {
         refuse(error.what());
       }
       bases[s] = arenas[s].data();
-      if (s < 2) std::memset(bases[s], 0, static_cast<std::size_t>(bytes[s]));
+      if (s < 2) fill_async(bases[s], 0, bytes[s], target.stream);
     }
+    target.stream.synchronize();
   }
 
   void initialize_parameters() {
@@ -187,7 +196,17 @@ struct TrainStep::Implementation : CompiledStep {
   }
 
   void fill(const ParameterSource& source) {
-    collectively(communicator, [&] { values->fill(source); });
+    collectively(communicator, [&] {
+      HostValues& host = host_values();
+      host.values.fill(source);
+      host.image.store();
+    });
+  }
+
+  RunTimes run(std::size_t program, const RunContext& context,
+               const std::function<void(std::int64_t)>& load) {
+    if (!target.stream.is_inline()) on_host.reset();
+    return executors[program]->run(context, load);
   }
 
   RunContext context() const {
@@ -220,11 +239,11 @@ struct TrainStep::Implementation : CompiledStep {
   /// Looked up once, so that a step allocates nothing.
   void bind_batches() {
     for (std::size_t p = 0; p < programs.size(); ++p) {
-      std::vector<Batch>& in = inputs.emplace_back(programs[p].micro_batches);
+      std::vector<Batch>& in = inputs.emplace_back(executors[p]->input_slots());
       Batch& out = outputs.emplace_back();
       for (const auto& [name, operands] : programs[p].inputs) {
-        for (std::size_t k = 0; k < operands.size(); ++k)
-          in[k].emplace(name, executors[p]->input(name, static_cast<int>(k)));
+        for (std::size_t slot = 0; slot < in.size(); ++slot)
+          in[slot].emplace(name, executors[p]->input(name, static_cast<int>(slot)));
       }
       for (const auto& [name, operand] : programs[p].outputs)
         out.emplace(name, executors[p]->output(name));
@@ -235,13 +254,14 @@ struct TrainStep::Implementation : CompiledStep {
   std::unique_ptr<Communicator> own_shards, own_replicas;  // null: one copy of the model state
   RankGroups groups;
   ThreadPool pool;
+  ExecutionTarget target;
   PerSpace<Buffer> arenas;
   PerSpace<std::byte*> bases{};
   std::int64_t allocated = 0;
   std::vector<std::unique_ptr<Executor>> executors;
-  std::vector<std::vector<Batch>> inputs;  // by program and micro-batch held
+  std::vector<std::vector<Batch>> inputs;  // by program and slot
   std::vector<Batch> outputs;              // by program
-  std::unique_ptr<FlatValues> values;
+  std::optional<HostValues> on_host;
   std::int64_t steps = 0;
 };
 
@@ -251,7 +271,8 @@ TrainStep::TrainStep(Communicator& communicator, const LossModel& model, const T
 TrainStep::TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
                      const std::vector<ForwardModel>& forwards, const Hooks& hooks) {
   collectively(communicator, [&] {
-    implementation_ = std::make_unique<Implementation>(communicator, model, config, forwards);
+    implementation_ =
+        std::make_unique<Implementation>(communicator, model, config, forwards, hooks.device);
   });
   implementation_->start(hooks);
 }
@@ -263,7 +284,7 @@ StepResult TrainStep::step(const Loader& load) {
   Executor& executor = *self.executors[0];
   const RunContext context = self.context();
   const std::vector<Batch>& held = self.inputs[0];
-  const RunTimes times = executor.run(context, [&](std::int64_t micro_batch) {
+  const RunTimes times = self.run(0, context, [&](std::int64_t micro_batch) {
     load(micro_batch, held[static_cast<std::size_t>(micro_batch) % held.size()]);
   });
   ++self.steps;
@@ -286,20 +307,25 @@ const Batch& TrainStep::forward(int index, const Loader& load) {
   RunContext context = self.context();
   context.micro_batches = 1;
   const Batch& batch = self.inputs[program][0];
-  self.executors[program]->run(context,
-                               [&](std::int64_t micro_batch) { load(micro_batch, batch); });
+  self.run(program, context, [&](std::int64_t micro_batch) { load(micro_batch, batch); });
   return self.outputs[program];
 }
 
 std::int64_t TrainStep::steps() const { return implementation_->steps; }
 void TrainStep::set_steps(std::int64_t steps) { implementation_->steps = steps; }
 const FlatLayout& TrainStep::layout() const { return implementation_->layout; }
-std::vector<ShardView> TrainStep::shards() const { return implementation_->values->shards(); }
-void TrainStep::restore_from_shards() { implementation_->values->spread(); }
+std::vector<ShardView> TrainStep::shards() const {
+  return implementation_->host_values().values.shards();
+}
+void TrainStep::restore_from_shards() {
+  implementation_->host_values().values.spread();
+  implementation_->host_values().image.store();
+}
 void TrainStep::load_parameters(const ParameterSource& source) { implementation_->fill(source); }
 void TrainStep::read_parameter(int parameter, TensorView values) {
-  const Implementation& self = *implementation_;
-  if (self.communicator.rank() < self.layout.ranks()) self.values->read(parameter, values);
+  Implementation& self = *implementation_;
+  if (self.communicator.rank() < self.layout.ranks())
+    self.host_values().values.read(parameter, values);
 }
 PerCategory<std::int64_t> TrainStep::state_bytes() const {
   return implementation_->states.by_category();
@@ -317,7 +343,9 @@ SentBytes TrainStep::sent_bytes() const {
   return sent;
 }
 MemoryUse TrainStep::planned() const { return implementation_->planned(); }
-int TrainStep::first_bad_parameter() const { return implementation_->values->first_bad_gradient(); }
+int TrainStep::first_bad_parameter() const {
+  return implementation_->host_values().values.first_bad_gradient();
+}
 std::vector<std::string> TrainStep::program() const {
   return describe(implementation_->programs[0]);
 }

@@ -37,10 +37,17 @@ ShardOptions shard_options(const TrainConfig& config, int ranks);
 /// `ranks`.
 int shards_of(const ZeroConfig& zero, int ranks);
 
+/// What runs a step when it is not the CPU.
+struct DeviceSide {
+  Backend backend;
+  ExecutionTarget target;
+};
+
 /// Called on every rank while a TrainStep is made; each may be empty.
 struct TrainStep::Hooks {
   std::function<void(Program&)> compiled;  // the step's, before the ranks compare it
   std::function<void(Executor&)> bound;    // the step's, before its first run
+  const DeviceSide* device = nullptr;      // null: the CPU; outlives the step
 };
 
 }  // namespace ashlar

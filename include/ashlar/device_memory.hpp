@@ -2,6 +2,7 @@
 // Without CUDA what needs it throws.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "ashlar/caching_resource.hpp"
@@ -22,6 +23,9 @@ MemoryResource& pinned_memory();
 /// stream has passed. A source in pageable host memory is read before the call returns.
 /// @throws CudaError.
 void copy_async(void* to, const void* from, std::int64_t bytes, StreamRef stream);
+
+/// Sets every byte to `value`, in stream order. @throws CudaError.
+void fill_async(void* to, std::uint8_t value, std::int64_t bytes, StreamRef stream);
 
 /// Lets kernels on `from` read memory of `to`. @return false where the hardware cannot.
 /// @throws CudaError.

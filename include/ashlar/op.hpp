@@ -18,11 +18,27 @@ namespace ashlar {
 
 class ThreadPool;
 
+struct KernelArguments;
+struct OpShapes;
+
+/// What runs on a device in the place of a row's own kernel. It returns once it is enqueued on the
+/// context's stream, and has no plan of prepare().
+struct DeviceKernel {
+  std::string_view op;  // OpDef::name
+  void (*run)(const KernelArguments& arguments) = nullptr;
+  /// Scratch bytes of one run where they differ from the row's; null where they do not.
+  std::int64_t (*workspace)(const OpShapes& shapes) = nullptr;
+};
+
 /// The machine that kernels are chosen for. Part of what compilation depends on: equal backends
 /// plan equal bytes.
 struct Backend {
   std::string cpu;  // "zen5", "sapphire_rapids", ...: key of the kernel table
   int threads = 1;  // per rank
+  /// Whose memory kernels work on. The rows' own run on the CPU's alone.
+  DeviceType device = DeviceType::cpu;
+  /// Finds the device's kernel of an op, null where there is none; null: the rows' own run all.
+  const DeviceKernel* (*find_kernel)(std::string_view op) = nullptr;
 };
 
 /// What a node sees of itself when it is typed, sized and priced.

@@ -24,6 +24,7 @@ class Compiler {
 
   Program run() {
     place_states();
+    if (backend_.find_kernel != nullptr) place_scalars();
     find_body();
     add_workspaces();
     place_transients();
@@ -47,6 +48,12 @@ class Compiler {
       const ValueInfo& value = graph()[buffer.root];
       states_.add(value.name, value.type, value.category, buffer.window);
     }
+  }
+
+  void place_scalars() {
+    const TensorType type{DType::u8, {sizeof(RunScalars)}};
+    const StateLayout::Entry& entry = states_.add("scalars", type, Category::workspace, false);
+    program_.scalars = {entry.space, entry.offset, 0, type, {1}, true};
   }
 
   void find_body() {

@@ -14,15 +14,26 @@ NodeTypes types_of(const Graph& graph, const Node& node) {
   return types;
 }
 
-std::int64_t workspace_of(const Graph& graph, const Node& node, const Backend& backend) {
-  if (node.op->workspace == nullptr) return 0;
-  const NodeTypes types = types_of(graph, node);
-  return node.op->workspace({types.inputs, types.outputs, node.attributes}, backend);
+const DeviceKernel* device_kernel(const Node& node, const Backend& backend) {
+  if (backend.find_kernel == nullptr || node.op->run == nullptr) return nullptr;
+  return backend.find_kernel(node.op->name);
 }
 
-void require_kernels(const Graph& graph) {
+std::int64_t workspace_of(const Graph& graph, const Node& node, const Backend& backend) {
+  const DeviceKernel* kernel = device_kernel(node, backend);
+  const bool differs = kernel != nullptr && kernel->workspace != nullptr;
+  if (!differs && node.op->workspace == nullptr) return 0;
+  const NodeTypes types = types_of(graph, node);
+  const OpShapes shapes{types.inputs, types.outputs, node.attributes};
+  return differs ? kernel->workspace(shapes) : node.op->workspace(shapes, backend);
+}
+
+void require_kernels(const Graph& graph, const Backend& backend) {
   for (const Node& node : graph.nodes) {
     if (node.op->run == nullptr) continue;
+    if (backend.device != DeviceType::cpu && device_kernel(node, backend) == nullptr)
+      throw InvalidArgument(
+          fmt::format("{}: there is no kernel for it on CUDA; run on the CPU", node.op->name));
     for (const auto* ids : {&node.inputs, &node.outputs})
       for (const ValueId id : *ids)
         if (id != kNoValue && graph[id].type.dtype == DType::f16)

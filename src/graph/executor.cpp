@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
+#include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
 #include "base/debug.hpp"
 #include "comm/settle.hpp"
@@ -14,34 +14,35 @@
 namespace ashlar {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 }  // namespace
 
 Executor::Executor(const Program& program, const PerSpace<std::byte*>& bases,
-                   const RankGroups& ranks, ThreadPool& pool)
+                   const RankGroups& ranks, ThreadPool& pool, const ExecutionTarget& target)
     : program_(program),
       bases_(bases),
       ranks_(ranks),
       pool_(pool),
+      target_(target),
       work_(program.graph.nodes.size()),
       live_(program, [this](const Operand& operand) { return bind(operand).data; }) {
-  require_kernels(program.graph);
+  require_kernels(program.graph, program.backend);
+  if (!inline_stream())
+    staging_.emplace(
+        program, [this](const Operand& operand) { return bind(operand); }, target);
   poison = kDebugBuild;
   for (int i = 0; i < static_cast<int>(program.steps.size()); ++i) {
     const Step& step = program.steps[index(i)];
     const Node& node = program.graph.nodes[index(step.node)];
     Bound bound;
     bound.communicator = &ranks_.of(among_of(node));
+    const DeviceKernel* const kernel = device_kernel(node, program.backend);
+    bound.run = kernel != nullptr ? kernel->run : node.op->run;
+    bound.enqueues = kernel != nullptr;
     for (const Operand& operand : step.inputs) bound.inputs.push_back(bind(operand));
     for (const Operand& operand : step.outputs) bound.outputs.push_back(bind(operand));
-    if (node.op->prepare != nullptr && step.kind != Instruction::Kind::wait) {
+    if (kernel == nullptr && node.op->prepare != nullptr && step.kind != Instruction::Kind::wait) {
       const NodeTypes types = types_of(program.graph, node);
       bound.plan =
           node.op->prepare({types.inputs, types.outputs, node.attributes}, program.backend);
@@ -67,18 +68,19 @@ TensorView Executor::bind(const Operand& operand) const {
           operand.type.dtype, operand.type.shape, operand.strides};
 }
 
-TensorView Executor::input(const std::string& name, int micro_batch) const {
+TensorView Executor::input(const std::string& name, int slot) const {
   const auto found = program_.inputs.find(name);
   if (found == program_.inputs.end())
     throw InvalidArgument(fmt::format("the program has no input '{}'", name));
-  return apart_view(program_.graph.input(name, micro_batch),
-                    bind(found->second.at(index(micro_batch))));
+  if (staging_) return staging_->input(name, slot);
+  return apart_view(program_.graph.input(name, slot), bind(found->second.at(index(slot))));
 }
 
 TensorView Executor::output(const std::string& name) const {
   const auto found = program_.outputs.find(name);
   if (found == program_.outputs.end())
     throw InvalidArgument(fmt::format("the program has no output '{}'", name));
+  if (staging_) return staging_->output(name);
   return apart_view(program_.graph.output(name), bind(found->second));
 }
 
@@ -98,10 +100,19 @@ void Executor::settle(const char* reason) noexcept {
     detail::settle(work);
     work = {};
   }
+  for (Work& work : joined_) detail::settle(work);
+  joined_.clear();
+  try {
+    target_.stream.synchronize();
+  } catch (const std::exception&) {  // the first error is on its way already
+  }
 }
 
 RunTimes Executor::run_all(RunContext context, const std::function<void(std::int64_t)>& load) {
   context.pool = &pool_;
+  context.stream = target_.stream;
+  if (staging_) context.on_device = staging_->send(context);
+  clock_ = {};
   times_ = {};
   flops_ = 0;
   const int end = static_cast<int>(program_.steps.size());
@@ -110,30 +121,47 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
   const int held = program_.micro_batches;
   for (context.micro_batch = 0; context.micro_batch < context.micro_batches;
        context.micro_batch += held) {
+    clock_.enter(target_.stream, nullptr);
     live_.begin_body(context.micro_batch > 0);
-    for (int k = 0; k < held; ++k) load(context.micro_batch + k);
+    for (int k = 0; k < held; ++k) load_batch(context.micro_batch + k, load);
     run_section(program_.body_first, program_.body_last, context);
   }
   context.micro_batch = context.micro_batches - 1;
   live_.end_last_body();
   run_section(program_.body_last, end, context);
+  end_run();
   return times_;
+}
+
+void Executor::load_batch(std::int64_t micro_batch, const std::function<void(std::int64_t)>& load) {
+  if (!staging_) return load(micro_batch);
+  const int slot = static_cast<int>(micro_batch % staging_->slots());
+  staging_->reclaim(slot);
+  load(micro_batch);
+  staging_->send(slot);
+}
+
+/// Errors of collectives first: a stream may wait for one that has failed.
+void Executor::end_run() {
+  clock_.enter(target_.stream, nullptr);
+  for (Work& work : joined_) work.wait();
+  joined_.clear();
+  if (staging_) staging_->fetch();
+  target_.stream.synchronize();
 }
 
 void Executor::run_section(int first, int last, const RunContext& context) {
   for (int i = first; i < last; ++i) {
-    const Node& node = program_.graph.nodes[index(program_.steps[index(i)].node)];
-    const auto start = Clock::now();
+    clock_.enter(target_.stream, section_of(program_.steps[index(i)]));
     execute(i, context);
-    const double seconds = seconds_since(start);
-    if (program_.steps[index(i)].kind == Instruction::Kind::wait) {
-      times_.exposed += seconds;
-    } else if (node.section == Section::update) {
-      times_.update += seconds;
-    } else {
-      (node.backward ? times_.backward : times_.forward) += seconds;
-    }
   }
+}
+
+double* Executor::section_of(const Step& step) {
+  const Node& node = program_.graph.nodes[index(step.node)];
+  if (step.kind == Instruction::Kind::wait && inline_stream()) return &times_.exposed;
+  if (node.section == Section::update) return &times_.update;
+  return node.backward ? &times_.backward : &times_.forward;
 }
 
 void Executor::execute(int i, RunContext context) {
@@ -152,14 +180,13 @@ void Executor::execute(int i, RunContext context) {
                                   bound.plan.get(),
                                   label_of(program_.graph, node)};
   if (step.kind == Instruction::Kind::wait) {
-    work_[index(step.node)].wait();
-    work_[index(step.node)] = {};
+    finish(work_[index(step.node)]);
   } else {
     if (on_event) on_event({step.kind, step.node, context.micro_batch});
     if (step.kind == Instruction::Kind::start) {
       work_[index(step.node)] = node.op->start(arguments);
-    } else if (node.op->run != nullptr) {
-      node.op->run(arguments);
+    } else if (bound.run != nullptr) {
+      launch(bound, arguments);
       flops_ += step.flops;
     }
   }
@@ -171,8 +198,25 @@ void Executor::execute(int i, RunContext context) {
   const std::int64_t next = context.micro_batch - node.micro_batch + program_.micro_batches;
   for (const Dying& dying : bound.dying) {
     if (dying.carried && next < context.micro_batches) continue;
-    std::memset(dying.data, 0xff, static_cast<std::size_t>(dying.bytes));
+    fill_async(dying.data, 0xff, dying.bytes, target_.stream);
   }
+}
+
+/// A row's own kernel takes its turn on the stream, which then works on memory of the host.
+void Executor::launch(const Bound& bound, const KernelArguments& arguments) const {
+  if (bound.enqueues || inline_stream()) return bound.run(arguments);
+  target_.stream.enqueue([run = bound.run, k = arguments, context = arguments.context] {
+    run({context, k.attributes, k.inputs, k.outputs, k.workspace, k.plan, k.label});
+  });
+}
+
+void Executor::finish(Work& work) {
+  if (!inline_stream()) work.join(target_.stream);
+  if (inline_stream() || work.done())
+    work.wait();
+  else
+    joined_.push_back(work);
+  work = {};
 }
 
 TensorView Executor::apart_view(ValueId id, TensorView view) const {

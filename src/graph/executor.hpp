@@ -1,19 +1,23 @@
 // Runs a Program: the only caller of kernels and collectives. All views are bound once; a run
-// allocates nothing.
+// allocates nothing on the CPU. On a device it issues the whole run to a stream and waits at its
+// end alone.
 #pragma once
 
-#include <chrono>
 #include <functional>
+#include <optional>
 
+#include "graph/host_staging.hpp"
 #include "graph/live_buffers.hpp"
 #include "graph/rank_groups.hpp"
+#include "graph/stream_clock.hpp"
 
 namespace ashlar {
 
 class ThreadPool;
 
 /// Wall seconds of one run; `exposed` is time that the compute thread spent waiting for
-/// collectives.
+/// collectives. On a device they pass on its stream, and such waits count for the section they are
+/// in.
 struct RunTimes {
   double forward = 0;
   double backward = 0;
@@ -33,16 +37,19 @@ class Executor {
  public:
   /// @param bases of the four arenas; they, the program, the communicators and the pool outlive the
   /// executor. @param ranks the windows are of its shards' communicator
+  /// @param target with a stream, arenas lie in memory of its device and the communicators take
+  /// calls on it; the program was compiled with a Backend that finds kernels
   Executor(const Program& program, const PerSpace<std::byte*>& bases, const RankGroups& ranks,
-           ThreadPool& pool);
+           ThreadPool& pool, const ExecutionTarget& target = {});
   ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  /// A data input's or an output's memory. Inputs are written by `load`, outputs are valid after
-  /// run().
-  /// @param micro_batch of those that one run of the body holds
-  TensorView input(const std::string& name, int micro_batch = 0) const;
+  /// A data input's or an output's memory on the host. Inputs are written by `load`, outputs are
+  /// valid after run().
+  /// @param slot of micro-batch k: k modulo input_slots()
+  TensorView input(const std::string& name, int slot = 0) const;
+  int input_slots() const { return staging_ ? staging_->slots() : program_.micro_batches; }
   TensorView output(const std::string& name) const;
 
   /// Prologue, body, update. The body runs until it has had all `context.micro_batches`, each time
@@ -71,17 +78,25 @@ class Executor {
   };
   struct Bound {
     Communicator* communicator = nullptr;
+    void (*run)(const KernelArguments&) = nullptr;
+    bool enqueues = false;  // itself, as kernels of devices do
     std::vector<TensorView> inputs, outputs;
     std::vector<ValueId> values;       // of the inputs, then the outputs
     std::shared_ptr<const void> plan;  // OpDef::prepare's
     std::vector<Dying> dying;
   };
 
+  bool inline_stream() const { return target_.stream.is_inline(); }
   RunTimes run_all(RunContext context, const std::function<void(std::int64_t)>& load);
+  void load_batch(std::int64_t micro_batch, const std::function<void(std::int64_t)>& load);
+  void end_run();
   void settle(const char* reason) noexcept;
   TensorView bind(const Operand& operand) const;
   void run_section(int first, int last, const RunContext& context);
+  double* section_of(const Step& step);
   void execute(int i, RunContext context);
+  void launch(const Bound& bound, const KernelArguments& arguments) const;
+  void finish(Work& work);
   TensorView apart_view(ValueId id, TensorView view) const;
   void bind_apart(Bound& bound);
 
@@ -89,9 +104,13 @@ class Executor {
   PerSpace<std::byte*> bases_;
   RankGroups ranks_;
   ThreadPool& pool_;
-  std::vector<Bound> bound_;  // by step
-  std::vector<Work> work_;    // by node
+  ExecutionTarget target_;
+  std::vector<Bound> bound_;            // by step
+  std::vector<Work> work_;              // by node
+  std::vector<Work> joined_;            // by the stream, so far without an end
+  std::optional<HostStaging> staging_;  // none with the inline stream
   LiveBuffers live_;
+  StreamClock clock_;
   RunTimes times_;
   double flops_ = 0;
 };

@@ -18,15 +18,6 @@ struct Access {
   bool write;
 };
 
-std::int64_t extent_bytes(const Operand& operand) {
-  std::int64_t last = 0;
-  for (int axis = 0; axis < operand.type.shape.rank(); ++axis) {
-    if (operand.type.shape[axis] == 0) return 0;
-    last += (operand.type.shape[axis] - 1) * operand.strides[axis];
-  }
-  return (last + 1) * size_of(operand.type.dtype);
-}
-
 std::vector<Access> accesses(const Program& program, const Step& step, int rank) {
   std::vector<Access> result;
   if (program.graph.nodes[static_cast<std::size_t>(step.node)].op->view != nullptr) return result;
@@ -58,6 +49,15 @@ std::string text(const Operand& operand) {
 }
 
 }  // namespace
+
+std::int64_t extent_bytes(const Operand& operand) {
+  std::int64_t last = 0;
+  for (int axis = 0; axis < operand.type.shape.rank(); ++axis) {
+    if (operand.type.shape[axis] == 0) return 0;
+    last += (operand.type.shape[axis] - 1) * operand.strides[axis];
+  }
+  return (last + 1) * size_of(operand.type.dtype);
+}
 
 PeakBytes planned_peak(const Program& program, const StateLayout& states) {
   using Change = std::array<std::int64_t, kCategories + 1>;  // by category, then with alignment

@@ -31,6 +31,9 @@ struct Operand {
   bool present = false;
 };
 
+/// Bytes from the first element to the end of the last.
+std::int64_t extent_bytes(const Operand& operand);
+
 struct Step {
   Instruction::Kind kind = Instruction::Kind::run;
   int node = 0;
@@ -84,6 +87,7 @@ struct Program {
   int micro_batches = 1;                               // that one run of the body holds
   std::map<std::string, std::vector<Operand>> inputs;  // data inputs, by micro-batch held
   std::map<std::string, Operand> outputs;
+  Operand scalars;                   // RunScalars of the run, where kernels read them on a device
   PerSpace<std::int64_t> heights{};  // transient spaces only
   std::vector<std::pair<StorageBuffer, std::int64_t>>
       placed;  // transients and workspaces with their offsets

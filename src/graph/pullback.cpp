@@ -51,7 +51,7 @@ Tensor make_tensor(const TensorType& type, MemoryResource& memory, Category cate
 ForwardBackward::ForwardBackward(const Function& f, std::span<const TensorType> inputs,
                                  Backend backend) {
   Program program = differentiate(f, inputs);
-  require_kernels(program.graph);
+  require_kernels(program.graph, backend);
   program.backend = std::move(backend);
   for (const Node& node : program.graph.nodes) {
     const auto [in, out] = types_of(program.graph, node);

@@ -15,7 +15,19 @@ std::unique_ptr<PageSource> device_pages(Device device, bool) {
 MemoryResource& pinned_memory() { throw CudaError(detail::why_no_cuda()); }
 
 void copy_async(void* to, const void* from, std::int64_t bytes, StreamRef stream) {
-  stream.enqueue([=] { std::memcpy(to, from, static_cast<std::size_t>(bytes)); });
+  const auto size = static_cast<std::size_t>(bytes);
+  if (stream.is_inline())
+    std::memcpy(to, from, size);
+  else
+    stream.enqueue([=] { std::memcpy(to, from, size); });
+}
+
+void fill_async(void* to, std::uint8_t value, std::int64_t bytes, StreamRef stream) {
+  const auto size = static_cast<std::size_t>(bytes);
+  if (stream.is_inline())
+    std::memset(to, value, size);
+  else
+    stream.enqueue([=] { std::memset(to, value, size); });
 }
 
 bool enable_peer_access(Device, Device) { throw CudaError(detail::why_no_cuda()); }

@@ -1,0 +1,221 @@
+// A small GPT trained on a device without hardware: kernels on the emulator, products and
+// collectives of the CPU in the order of streams, which run as late as events allow or ahead as the
+// test chooses.
+#include <doctest/doctest.h>
+
+#include <bit>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "ashlar/error.hpp"
+#include "cuda/kernels.hpp"
+#include "ops/product/machine.hpp"
+#include "sharding/train_step_parts.hpp"
+#include "support/late_device.hpp"
+#include "train/tiny_gpt.hpp"
+#include "train/values_of.hpp"
+
+namespace ashlar {
+namespace {
+
+using test::LateCommunicator;
+using test::LateDevice;
+using Ahead = LateDevice::Ahead;
+
+constexpr std::int64_t kSteps = 5;
+
+struct Run {
+  int ranks = 1, stage = 0;
+  DType dtype = DType::f32;
+  Ahead ahead = Ahead::nothing;
+  unsigned seed = 1;
+  int lost_start = -1, lost_join = -1;
+  std::int64_t steps = kSteps, layers = 2;
+};
+
+struct Outcome {
+  std::vector<float> losses;
+  std::vector<std::uint64_t> bits;  // of losses, norms and, at the end, parameters
+  int starts = 0, joins = 0;
+};
+
+TrainConfig config_of(const Run& run) {
+  TrainConfig config;
+  config.zero = {run.stage, 5000, 1};
+  config.precision = {run.dtype, run.dtype};
+  config.schedule.lr = 0.01;
+  config.clip = 0.5;
+  config.micro_batches = 3;
+  config.reduce = ReduceWhen::each;
+  config.seed = 3;
+  config.poison = true;
+  return config;
+}
+
+LossModel model_of(const Run& run) {
+  return tiny_gpt_loss(tiny_gpt(run.layers), {1, kTinySequence, run.dtype, 0.1, {}});
+}
+
+DeviceSide emulated(StreamRef stream) {
+  DeviceSide side{host_backend(1), {stream}};
+  side.backend.find_kernel = cuda::find_kernel;
+  return side;
+}
+
+/// @param device null: the CPU
+Outcome train_rank(Communicator& world, const Run& run, const DeviceSide* device,
+                   MemoryResource& memory = host_memory()) {
+  TrainConfig config = config_of(run);
+  config.memory = &memory;
+  TrainStep step(world, model_of(run), config, {}, {{}, {}, device});
+  Outcome outcome;
+  for (std::int64_t i = 0; i < run.steps; ++i) {
+    const StepResult result = step.step([&](std::int64_t k, const Batch& batch) {
+      load_tokens(batch, k, world.rank());  // the same in each step
+    });
+    outcome.losses.push_back(result.loss);
+    outcome.bits.push_back(std::bit_cast<std::uint32_t>(result.loss));
+    outcome.bits.push_back(std::bit_cast<std::uint64_t>(result.grad_norm));
+    CHECK(result.memory.peak == step.planned().peak);
+    CHECK(result.memory.total == step.planned().total);
+  }
+  for (const float value : values_of(step))
+    outcome.bits.push_back(std::bit_cast<std::uint32_t>(value));
+  return outcome;
+}
+
+Outcome train(const Run& run) {
+  Outcome outcome;
+  launch_threads(run.ranks, [&](Communicator& threads) {
+    LateDevice device(run.ahead, run.seed + static_cast<unsigned>(threads.rank()));
+    const DeviceSide side = emulated(device.stream());
+    LateCommunicator world(threads, device);
+    world.lost_start = run.lost_start;
+    world.lost_join = run.lost_join;
+    Outcome mine = train_rank(world, run, &side, device.memory());
+    mine.starts = world.starts;
+    mine.joins = world.joins;
+    if (threads.rank() == 0) outcome = mine;
+  });
+  return outcome;
+}
+
+Outcome train_on_cpu(const Run& run) {
+  Outcome outcome;
+  launch_threads(run.ranks, [&](Communicator& world) {
+    const Outcome mine = train_rank(world, run, nullptr);
+    if (world.rank() == 0) outcome = mine;
+  });
+  return outcome;
+}
+
+void check_close(const Outcome& a, const Outcome& b, double tolerance) {
+  REQUIRE(a.losses.size() == b.losses.size());
+  for (std::size_t i = 0; i < a.losses.size(); ++i)
+    CHECK(std::abs(a.losses[i] - b.losses[i]) <= tolerance * std::abs(b.losses[i]));
+}
+
+}  // namespace
+
+TEST_CASE("device: a GPT's losses have the same bits at all stages, and are the CPU's to 1e-5") {
+  for (const int ranks : {1, 2}) {
+    const Outcome expected = train({.ranks = ranks});
+    check_close(expected, train_on_cpu({.ranks = ranks}), 1e-5);
+    CHECK(expected.losses.back() < expected.losses.front());
+    for (const int stage : {1, 2, 3}) {
+      CAPTURE(ranks);
+      CAPTURE(stage);
+      CHECK(train({.ranks = ranks, .stage = stage}).bits == expected.bits);
+    }
+  }
+}
+
+TEST_CASE("device: nor do they depend on which of its streams run ahead") {
+  for (const int stage : {0, 3}) {
+    const Run run{.ranks = 2, .stage = stage, .steps = 2, .layers = 1};
+    const Outcome expected = train(run);
+    for (const Ahead ahead : {Ahead::first, Ahead::others, Ahead::random}) {
+      CAPTURE(stage);
+      CAPTURE(static_cast<int>(ahead));
+      Run other = run;
+      other.ahead = ahead;
+      CHECK(train(other).bits == expected.bits);
+    }
+  }
+}
+
+TEST_CASE("device: a GPT in bf16 has the same bits at all stages, and the CPU's losses roughly") {
+  const Outcome expected = train({.ranks = 2, .dtype = DType::bf16});
+  check_close(expected, train_on_cpu({.ranks = 2, .dtype = DType::bf16}), 1e-2);
+  for (const int stage : {1, 2, 3})
+    CHECK(train({.ranks = 2, .stage = stage, .dtype = DType::bf16}).bits == expected.bits);
+}
+
+TEST_CASE("device: over a communicator of the host, on a stream that is a thread") {
+  for (const int stage : {0, 3}) {
+    const Run run{.ranks = 2, .stage = stage, .steps = 2, .layers = 1};
+    Outcome outcome;
+    launch_threads(run.ranks, [&](Communicator& world) {
+      const Stream stream;
+      const DeviceSide side = emulated(stream);
+      const Outcome mine = train_rank(world, run, &side);
+      if (world.rank() == 0) outcome = mine;
+    });
+    CHECK(outcome.bits == train(run).bits);
+  }
+}
+
+// Where a collective starts too early the others run ahead; where its end is not awaited, kernels.
+TEST_CASE("device: each order between streams that a step loses is seen") {
+  const Run run{.ranks = 2, .stage = 3, .steps = 1, .layers = 1};
+  const Outcome expected = train(run);
+  REQUIRE(expected.starts >= 20);
+  REQUIRE(expected.joins == expected.starts);
+  for (int lost = 0; lost < expected.starts; ++lost) {
+    CAPTURE(lost);
+    Run mutant = run;
+    mutant.ahead = Ahead::others;
+    mutant.lost_start = lost;
+    CHECK(train(mutant).bits != expected.bits);
+    mutant = run;
+    mutant.ahead = Ahead::first;
+    mutant.lost_join = lost;
+    CHECK(train(mutant).bits != expected.bits);
+  }
+}
+
+TEST_CASE("device: a rank that fails ends the others, with work still on its streams") {
+  for (const Ahead ahead : {Ahead::nothing, Ahead::first, Ahead::others}) {
+    std::string error;
+    try {
+      launch_threads(2, [&](Communicator& threads) {
+        LateDevice device(ahead);
+        const DeviceSide side = emulated(device.stream());
+        LateCommunicator world(threads, device);
+        const Run run{.ranks = 2, .stage = 3};
+        TrainConfig config = config_of(run);
+        config.memory = &device.memory();
+        TrainStep step(world, model_of(run), config, {}, {{}, {}, &side});
+        step.step([&](std::int64_t k, const Batch& batch) {
+          if (k == 1 && world.rank() == 0) throw InvalidArgument("no more tokens");
+          load_tokens(batch, k, world.rank());
+        });
+      });
+    } catch (const Error& failure) {
+      error = failure.what();
+    }
+    CHECK(error.find("no more tokens") != std::string::npos);
+  }
+}
+
+TEST_CASE("device: a step is refused where a GPU has no kernel for one of its ops") {
+  launch_threads(1, [&](Communicator& world) {
+    DeviceSide side = emulated({});
+    side.backend.device = DeviceType::cuda;
+    CHECK_THROWS_WITH_AS(TrainStep(world, model_of({}), config_of({}), {}, {{}, {}, &side}),
+                         doctest::Contains("there is no kernel for it on CUDA"), InvalidArgument);
+  });
+}
+
+}  // namespace ashlar
