@@ -123,7 +123,7 @@ class TrainStep {
 
   const FlatLayout& layout() const;
   /// What a checkpoint holds of this rank, in layout order; rank r's are shards r mod
-  /// layout().ranks().
+  /// layout().ranks(). Valid until the next step.
   std::vector<ShardView> shards() const;
   /// After shards() were written from outside: rebuilds whatever is kept whole or rounded from
   /// them. Collective.

@@ -144,9 +144,9 @@ void Executor::load_batch(std::int64_t micro_batch, const std::function<void(std
 /// Errors of collectives first: a stream may wait for one that has failed.
 void Executor::end_run() {
   clock_.enter(target_.stream, nullptr);
+  if (staging_) staging_->fetch();
   for (Work& work : joined_) work.wait();
   joined_.clear();
-  if (staging_) staging_->fetch();
   target_.stream.synchronize();
 }
 

@@ -107,6 +107,7 @@ class LateDevice {
       }
       device_.memory_.allow(PROT_NONE);
       busy_ = false;
+      device_.run_ahead();
       return true;
     }
 
@@ -125,20 +126,21 @@ class LateDevice {
   };
 
   void run_ahead() {
-    if (ahead_ == Ahead::random) {
-      while (random_() % 8 != 0) streams_[random_() % streams_.size()]->advance(false);
-      return;
-    }
+    if (std::exchange(running_ahead_, true)) return;
+    while (ahead_ == Ahead::random && random_() % 8 != 0)
+      streams_[random_() % streams_.size()]->advance(false);
     for (std::size_t s = 0; s < streams_.size(); ++s) {
       const bool chosen = s == 0 ? ahead_ == Ahead::first : ahead_ == Ahead::others;
       while (chosen && streams_[s]->advance(false)) {
       }
     }
+    running_ahead_ = false;
   }
 
   Memory memory_;
   Ahead ahead_;
   std::mt19937 random_;
+  bool running_ahead_ = false;
   std::vector<std::unique_ptr<LateStream>> streams_;
 };
 
@@ -151,28 +153,30 @@ class LateCommunicator final : public detail::ForwardingCommunicator {
 
   MemoryResource& window() override { return window_; }
 
-  int starts = 0, joins = 0;
-  int lost_start = -1, lost_join = -1;  // numbers of those that order nothing, from 0
+  int sums = 0, joins = 0;
+  int lost_sum = -1, lost_join = -1;  // number of the sum that starts at once, of the lost join
 
   Work all_gather(std::span<const Transfer> flats, std::string_view label,
                   StreamRef stream) override {
     if (stream.is_inline()) return inner_.all_gather(flats, label, stream);
-    return later(stream, [this, all = copy_of(flats), name = std::string(label)] {
+    ours_.wait(stream.record());
+    return later([this, all = copy_of(flats), name = std::string(label)] {
       return inner_.all_gather(all, name);
     });
   }
   Work reduce_scatter(std::span<const Transfer> flats, const ReduceOptions& options,
                       std::string_view label, StreamRef stream) override {
     if (stream.is_inline()) return inner_.reduce_scatter(flats, options, label, stream);
-    return later(stream, [this, options, all = copy_of(flats), name = std::string(label)] {
+    await_terms(stream);
+    return later([this, options, all = copy_of(flats), name = std::string(label)] {
       return inner_.reduce_scatter(all, options, name);
     });
   }
   Work all_reduce(TensorView values, std::string_view label, StreamRef stream) override {
     if (stream.is_inline()) return inner_.all_reduce(values, label, stream);
-    return later(stream, [this, values, name = std::string(label)] {
-      return inner_.all_reduce(values, name);
-    });
+    await_terms(stream);
+    return later(
+        [this, values, name = std::string(label)] { return inner_.all_reduce(values, name); });
   }
 
  private:
@@ -195,9 +199,12 @@ class LateCommunicator final : public detail::ForwardingCommunicator {
     return {flats.begin(), flats.end()};
   }
 
-  Work later(StreamRef stream, std::function<Work()> call) {
+  void await_terms(StreamRef stream) {
+    if (sums++ != lost_sum) ours_.wait(stream.record());
+  }
+
+  Work later(std::function<Work()> call) {
     const auto work = std::make_shared<LateWork>(*this);
-    if (starts++ != lost_start) ours_.wait(stream.record());
     ours_.enqueue([work, call = std::move(call)] {
       try {
         call().wait();
