@@ -2,6 +2,7 @@
 // table. Sums are kept in f32 (f64 for f64) and rounded once.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,6 +27,7 @@ struct Gemm {
   DType result = DType::f32;  // of C: dtype, or f32 for bf16
   bool accumulate = false;    // C += instead of C =; C is f32 or f64, and there is no bias
   bool bias = false;          // adds a row of n elements before rounding
+  auto operator<=>(const Gemm&) const = default;
 };
 
 /// Who computes a product.

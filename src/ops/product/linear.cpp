@@ -4,7 +4,7 @@
 #include "ops/elementwise_kernels.hpp"
 #include "ops/expansion.hpp"
 #include "ops/product/gelu_columns.hpp"
-#include "ops/product/gemm.hpp"
+#include "ops/product/rows.hpp"
 
 namespace ashlar {
 namespace {
@@ -25,21 +25,25 @@ TensorType result_type(std::span<const TensorType> inputs) {
   return result;
 }
 
-Gemm gemm_of(const OpShapes& shapes) {
-  const TensorType &x = shapes.inputs[0], &weight = shapes.inputs[1];
+}  // namespace
+
+Gemm linear_gemm(std::span<const TensorType> inputs) {
+  const TensorType &x = inputs[0], &weight = inputs[1];
   return {.m = rows_of(x.shape),
           .n = weight.shape[1],
           .k = weight.shape[0],
           .dtype = x.dtype,
           .result = x.dtype,
-          .bias = has_bias(shapes.inputs[2])};
+          .bias = has_bias(inputs[2])};
 }
 
+namespace {
+
 std::int64_t product_workspace(const OpShapes& shapes, const Backend& backend) {
-  return GemmPlan(gemm_of(shapes), backend).workspace_bytes();
+  return GemmPlan(linear_gemm(shapes.inputs), backend).workspace_bytes();
 }
 std::shared_ptr<const void> product_prepare(const OpShapes& shapes, const Backend& backend) {
-  return std::make_shared<const GemmPlan>(gemm_of(shapes), backend);
+  return std::make_shared<const GemmPlan>(linear_gemm(shapes.inputs), backend);
 }
 
 Cost product_cost(const OpShapes& shapes) {

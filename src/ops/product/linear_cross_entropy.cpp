@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "ops/expansion.hpp"
-#include "ops/product/head_plan.hpp"
 #include "ops/product/linear_cross_entropy_rows.hpp"
+#include "ops/product/rows.hpp"
 
 namespace ashlar {
 namespace {
@@ -31,27 +31,31 @@ bool wants_dweight(const Attributes& attributes) {
   return attributes.has("dweight") && attributes.integer("dweight") != kNone;
 }
 
-Head head_of(const OpShapes& shapes) {
-  const TensorType &x = shapes.inputs[0], &weight = shapes.inputs[1];
+}  // namespace
+
+Head head_of(std::span<const TensorType> inputs, const Attributes& attributes) {
+  const TensorType &x = inputs[0], &weight = inputs[1];
   Head head{.rows = rows_of(x.shape),
             .channels = weight.shape[1],
             .vocabulary = weight.shape[0],
             .dtype = x.dtype,
-            .dx = wants_dx(shapes.attributes),
-            .dweight = wants_dweight(shapes.attributes)};
-  if (head.dweight) head.dweight_dtype = static_cast<DType>(shapes.attributes.integer("dweight"));
+            .dx = wants_dx(attributes),
+            .dweight = wants_dweight(attributes)};
+  if (head.dweight) head.dweight_dtype = static_cast<DType>(attributes.integer("dweight"));
   return head;
 }
 
+namespace {
+
 std::int64_t workspace(const OpShapes& shapes, const Backend& backend) {
-  return HeadPlan(head_of(shapes), backend).workspace_bytes();
+  return HeadPlan(head_of(shapes.inputs, shapes.attributes), backend).workspace_bytes();
 }
 std::shared_ptr<const void> prepare(const OpShapes& shapes, const Backend& backend) {
-  return std::make_shared<const HeadPlan>(head_of(shapes), backend);
+  return std::make_shared<const HeadPlan>(head_of(shapes.inputs, shapes.attributes), backend);
 }
 
 Cost cost(const OpShapes& shapes) {
-  const Head head = head_of(shapes);
+  const Head head = head_of(shapes.inputs, shapes.attributes);
   const double products = 1.0 + (head.dx ? 1 : 0) + (head.dweight ? 1 : 0);
   Cost result = memory_cost(shapes, 0);
   result.kind = Cost::Class::product;

@@ -2,7 +2,7 @@
 #include <array>
 
 #include "ops/expansion.hpp"
-#include "ops/product/gemm.hpp"
+#include "ops/product/rows.hpp"
 
 namespace ashlar {
 namespace {
@@ -11,17 +11,12 @@ bool flag(const Attributes& attributes, std::string_view name) {
   return attributes.integer(name) != 0;
 }
 
-/// One product (of a batch), and how many.
-struct Batch {
-  Gemm gemm;
-  std::int64_t count = 1;
-  bool shared_b = false;  // b lacks the leading axes
-};
+}  // namespace
 
-Batch batch_of(std::span<const TensorType> inputs, const Attributes& attributes) {
+MatmulBatch matmul_batch(std::span<const TensorType> inputs, const Attributes& attributes) {
   const Shape &a = inputs[0].shape, &b = inputs[1].shape;
   const bool ta = flag(attributes, "transpose_a"), tb = flag(attributes, "transpose_b");
-  Batch batch;
+  MatmulBatch batch;
   batch.gemm = {.m = a[ta ? -1 : -2],
                 .n = b[tb ? -2 : -1],
                 .k = a[ta ? -2 : -1],
@@ -37,6 +32,8 @@ Batch batch_of(std::span<const TensorType> inputs, const Attributes& attributes)
   }
   return batch;
 }
+
+namespace {
 
 std::vector<TensorType> shape(std::span<const TensorType> inputs, const Attributes& attributes) {
   const TensorType &a = inputs[0], &b = inputs[1];
@@ -91,15 +88,16 @@ std::vector<Value> matmul_vjp(const VjpArguments& v) {
 }
 
 std::int64_t workspace(const OpShapes& shapes, const Backend& backend) {
-  return GemmPlan(batch_of(shapes.inputs, shapes.attributes).gemm, backend).workspace_bytes();
+  return GemmPlan(matmul_batch(shapes.inputs, shapes.attributes).gemm, backend).workspace_bytes();
 }
 
 std::shared_ptr<const void> prepare(const OpShapes& shapes, const Backend& backend) {
-  return std::make_shared<const GemmPlan>(batch_of(shapes.inputs, shapes.attributes).gemm, backend);
+  return std::make_shared<const GemmPlan>(matmul_batch(shapes.inputs, shapes.attributes).gemm,
+                                          backend);
 }
 
 Cost cost(const OpShapes& shapes) {
-  const Batch batch = batch_of(shapes.inputs, shapes.attributes);
+  const MatmulBatch batch = matmul_batch(shapes.inputs, shapes.attributes);
   Cost result = memory_cost(shapes, 2.0 * static_cast<double>(batch.gemm.k));
   result.kind = Cost::Class::product;
   return result;
@@ -109,7 +107,7 @@ void run(const KernelArguments& arguments) {
   const TensorView &a = arguments.inputs[0], &b = arguments.inputs[1], &c = arguments.outputs[0];
   const std::array<TensorType, 2> types = {TensorType{a.dtype, a.shape},
                                            TensorType{b.dtype, b.shape}};
-  const Batch batch = batch_of(types, arguments.attributes);
+  const MatmulBatch batch = matmul_batch(types, arguments.attributes);
   const Gemm& gemm = batch.gemm;
   const auto& plan = *static_cast<const GemmPlan*>(arguments.plan);
   for (std::int64_t i = 0; i < batch.count; ++i) {
