@@ -8,9 +8,12 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <vector>
 
 namespace emulator {
 namespace {
+
+constexpr std::size_t kLarge = std::size_t{1} << 20;
 
 struct Registry {
   std::mutex mutex;
@@ -25,6 +28,33 @@ Registry& registry() {
 std::byte* find_stain(const std::byte* begin, const std::byte* end, std::byte paint) {
   const auto* at = std::find_if(begin, end, [paint](std::byte b) { return b != paint; });
   return at == end ? nullptr : const_cast<std::byte*>(at);
+}
+
+/// A file of `bytes` bytes of 0xff or more. Mapped privately, pages that nobody touches cost
+/// nothing.
+int undefined_file(std::size_t bytes) {
+  struct File {
+    int descriptor = ::memfd_create("undefined", MFD_CLOEXEC);
+    std::size_t size = 0;
+  };
+  static File file;
+  static std::mutex mutex;
+  const std::scoped_lock lock(mutex);
+  for (const std::vector<std::byte> more(kLarge, std::byte{0xff}); file.size < bytes;
+       file.size += more.size())
+    if (::write(file.descriptor, more.data(), more.size()) != static_cast<ssize_t>(more.size()))
+      throw std::bad_alloc();
+  return file.descriptor;
+}
+
+/// Fills a mapping of whole pages, which may be large, with 0xff.
+void make_undefined(std::byte* begin, std::size_t bytes) {
+  if (bytes < kLarge) {
+    std::fill(begin, begin + bytes, std::byte{0xff});
+  } else if (::mmap(begin, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
+                    undefined_file(bytes), 0) == MAP_FAILED) {
+    throw std::bad_alloc();
+  }
 }
 
 }  // namespace
@@ -57,8 +87,8 @@ GuardedMemory::GuardedMemory(std::size_t bytes) {
              .margin_end = base + page + inner,
              .reserved_end = base + page + inner + page,
              .paint = paint_of(current_order())};
+  make_undefined(base + page, inner);
   std::fill(region_.margin_begin, region_.begin, region_.paint);
-  std::fill(region_.begin, region_.end, std::byte{0xff});
   std::fill(region_.end, region_.margin_end, region_.paint);
   const std::scoped_lock lock(registry().mutex);
   registry().regions.push_back(region_);
