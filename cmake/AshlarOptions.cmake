@@ -78,6 +78,11 @@ if(NOT ASHLAR_NCCL STREQUAL OFF)  # its library is loaded when the first communi
   endif()
 endif()
 
+find_path(ASHLAR_CUBLASLT_INCLUDE cublasLt.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS /usr/local/cuda/include)
+if(ASHLAR_CUDA AND NOT ASHLAR_CUBLASLT_INCLUDE)  # its library is loaded when the first product runs
+  message(FATAL_ERROR "CUDA was found but not cublasLt.h; install cuBLAS's headers (libcublas-dev) or set ASHLAR_CUDA=OFF")
+endif()
+
 add_library(ashlar_flags INTERFACE)
 target_compile_features(ashlar_flags INTERFACE cxx_std_20)
 set(warnings -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion

@@ -26,3 +26,30 @@ foreach(family attention dropout elementwise embedding grouped_attention layer_n
   target_sources(test_emulated PRIVATE ops/${family}_test.cpp)
 endforeach()
 target_sources(test_emulated PRIVATE ops/harness_run.cpp)
+
+# The rows of products over a fake libcublasLt.so.13, which the program finds under that name because it is linked to it.
+if(NOT TARGET test_emulated_products)
+  return()
+endif()
+add_library(fake_cublaslt SHARED support/fake_cublaslt.cpp)
+set_target_properties(fake_cublaslt PROPERTIES OUTPUT_NAME cublasLt SUFFIX .so.13
+                      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/fake_cublaslt)
+target_include_directories(fake_cublaslt PRIVATE support ${PROJECT_SOURCE_DIR}/include)
+target_link_libraries(fake_cublaslt PRIVATE ashlar_flags)
+
+target_sources(test_emulated_products PRIVATE emulated/op_check.cpp emulated/device_call.cpp ops/harness_run.cpp
+               ops/product_rows_test.cpp $<TARGET_OBJECTS:ashlar_cuda_emulated>)
+if(NOT ASHLAR_CUDA)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/cublaslt*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/cublaslt_device\\.cpp$")
+  target_sources(test_emulated_products PRIVATE ${sources})
+endif()
+target_link_libraries(test_emulated_products PRIVATE fake_cublaslt ashlar_emulator)
+target_link_options(test_emulated_products PRIVATE LINKER:--disable-new-dtags)  # not another one of LD_LIBRARY_PATH
+foreach(target test_emulated_products fake_cublaslt)
+  target_include_directories(${target} SYSTEM PRIVATE ${ASHLAR_CUBLASLT_INCLUDE})
+endforeach()
+find_library(ASHLAR_CUBLASLT NAMES libcublasLt.so.13 HINTS ${CUDAToolkit_LIBRARY_DIR} PATHS /usr/local/cuda/lib64)
+if(ASHLAR_CUBLASLT)
+  target_compile_definitions(test_emulated_products PRIVATE ASHLAR_CUBLASLT="${ASHLAR_CUBLASLT}")
+endif()

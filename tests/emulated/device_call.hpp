@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,11 @@ struct DeviceCall {
   std::vector<std::pair<int, int>> shared = {};
   bool misaligned = false;  // every operand begins one element behind an aligned address
 };
+
+/// The kernel under test of an op; null: the CPU's serves. Each test program has its own.
+const cuda::Kernel* kernel_of(std::string_view op);
+/// The largest relative error of an output, for inputs of `operands`; likewise.
+double tolerance_of(std::string_view op, DType operands, DType output);
 
 /// Bytes of the outputs, one behind the other, for the current order of threads.
 std::vector<std::byte> run_once(const DeviceCall& call);

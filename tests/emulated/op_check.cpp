@@ -100,7 +100,7 @@ bool has_double(const Graph& graph, const Node& node) {
 /// Compares one node; the evaluation has its inputs, and gets its outputs.
 void check_node(const std::string& name, const Graph& graph, const Node& node,
                 const RunContext& context, Evaluation& evaluation) {
-  const cuda::Kernel* kernel = cuda::find_kernel(node.op->name);
+  const cuda::Kernel* kernel = kernel_of(node.op->name);
   if (kernel == nullptr || has_double(graph, node)) return evaluation.run(node);
   std::vector<TensorType> types;
   for (const ValueId id : node.outputs) types.push_back(graph[id].type);
@@ -129,7 +129,8 @@ void check_node(const std::string& name, const Graph& graph, const Node& node,
   const std::byte* at = actual.data();
   for (const ValueId id : node.outputs) {
     const TensorView& expected = evaluation.view(id);
-    const double tolerance = expected.dtype == DType::bf16 ? 1e-2 : 1e-5;
+    const double tolerance = tolerance_of(
+        node.op->name, call.inputs.empty() ? expected.dtype : call.inputs[0].dtype, expected.dtype);
     const double error = relative_error(at, expected.data, expected.elements(), expected.dtype);
     CHECK_MESSAGE(error <= tolerance, "relative error ", error, " of ", name_of(expected.dtype),
                   to_string(expected.shape));

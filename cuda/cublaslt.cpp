@@ -1,0 +1,149 @@
+// cuBLASLt's matrices are column-major, and its row-major order has no fused bias: so it is given
+// C^T = op(B)^T op(A)^T, whose operands are ours with A and B exchanged and rows called columns.
+#include "cuda/cublaslt.hpp"
+
+#include <bit>
+
+#include "ashlar/error.hpp"
+
+namespace ashlar::cuda {
+namespace {
+
+cudaDataType_t type_of(DType dtype) {
+  if (dtype == DType::f32) return CUDA_R_32F;
+  if (dtype == DType::bf16) return CUDA_R_16BF;
+  throw InvalidArgument("on CUDA products are of f32 and bf16, not of " +
+                        std::string(name_of(dtype)) + ": cast first, or run on the CPU");
+}
+
+/// The library's descriptors of one product.
+class Descriptors {
+ public:
+  Descriptors(const CublasLtLibrary& library, const Product& product, const std::byte* bias)
+      : library_(library) {
+    const Gemm& g = product.gemm;
+    const auto stored = [](bool transposed, std::int64_t rows, std::int64_t columns) {
+      return transposed ? std::pair(columns, rows) : std::pair(rows, columns);
+    };
+    layout(left, g.dtype, stored(g.transpose_b, g.k, g.n), g.ldb, product.batch, product.stride_b);
+    layout(right, g.dtype, stored(g.transpose_a, g.m, g.k), g.lda, product.batch, product.stride_a);
+    layout(result, g.result, {g.m, g.n}, g.ldc, product.batch, product.stride_c);
+    library.check(
+        library.operation_init(&operation, sizeof operation, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+        "descriptor of a product");
+    set(CUBLASLT_MATMUL_DESC_TRANSA, g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+    if (g.bias) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+      set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<std::int32_t>(type_of(g.dtype)));
+    }
+  }
+
+  cublasLtMatmulDescOpaque_t operation;
+  cublasLtMatrixLayoutOpaque_t left, right, result;
+
+ private:
+  /// A row-major (rows, columns) matrix: the library's column-major (columns, rows).
+  void layout(cublasLtMatrixLayoutOpaque_t& to, DType dtype,
+              std::pair<std::int64_t, std::int64_t> extents, std::int64_t leading,
+              std::int64_t batch, std::int64_t stride) {
+    const auto [rows, columns] = extents;
+    library_.check(
+        library_.layout_init(&to, sizeof to, type_of(dtype), static_cast<std::uint64_t>(columns),
+                             static_cast<std::uint64_t>(rows), leading),
+        "layout of a matrix");
+    const auto count = static_cast<std::int32_t>(batch);
+    set(to, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, count);
+    set(to, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, stride);
+  }
+  template <typename T>
+  void set(cublasLtMatrixLayoutOpaque_t& to, cublasLtMatrixLayoutAttribute_t name, const T& value) {
+    library_.check(library_.layout_set(&to, name, &value, sizeof value), "layout of a matrix");
+  }
+  template <typename T>
+  void set(cublasLtMatmulDescAttributes_t name, const T& value) {
+    library_.check(library_.operation_set(&operation, name, &value, sizeof value),
+                   "descriptor of a product");
+  }
+
+  const CublasLtLibrary& library_;
+};
+
+/// Partial sums of a split product are added in f32, so that a result is rounded once.
+cublasLtMatmulPreferenceOpaque_t preference_of(const CublasLtLibrary& library,
+                                               const Product& product) {
+  cublasLtMatmulPreferenceOpaque_t preference;
+  const auto check = [&](cublasStatus_t status) { library.check(status, "preference"); };
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t name, auto value) {
+    check(library.preference_set(&preference, name, &value, sizeof value));
+  };
+  check(library.preference_init(&preference, sizeof preference));
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(kLibraryBytes));
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  const auto bytes = [&](DType dtype) {
+    return static_cast<std::uint32_t>(product.aligned ? kOperandAlignment : size_of(dtype));
+  };
+  const std::uint32_t in = bytes(product.gemm.dtype), out = bytes(product.gemm.result);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, in);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, in);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, out);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, out);
+  return preference;
+}
+
+std::byte* aligned_up(std::byte* pointer) {
+  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+  const auto unit = static_cast<std::uintptr_t>(kLibraryAlignment);
+  return pointer + (unit - address % unit) % unit;
+}
+
+cublasLtMatmulAlgo_t algorithm_of(const AlgorithmWords& words) {
+  return std::bit_cast<cublasLtMatmulAlgo_t>(words);
+}
+
+}  // namespace
+
+CublasLt::CublasLt(const CublasLtLibrary& library, int sm, Algorithms& algorithms)
+    : library_(library), algorithms_(algorithms), sm_(sm) {
+  library_.check(library_.create(&handle_), "cublasLtCreate");
+}
+
+CublasLt::~CublasLt() { library_.destroy(handle_); }
+
+void CublasLt::multiply(const Product& product, const ProductOperands& operands,
+                        std::byte* workspace, cudaStream_t stream) const {
+  Descriptors d(library_, product, operands.bias);
+  const auto check_entry = [&](const AlgorithmWords& words) {
+    const cublasLtMatmulAlgo_t algorithm = algorithm_of(words);
+    cublasLtMatmulHeuristicResult_t found = {};
+    const std::string what = "the committed table's algorithm for " + describe(product);
+    library_.check(library_.algorithm_check(handle_, &d.operation, &d.left, &d.right, &d.result,
+                                            &d.result, &algorithm, &found),
+                   what);
+    if (found.workspaceSize > static_cast<std::size_t>(kLibraryBytes))
+      throw CudaError("cuBLASLt: " + what + " needs more than the 32 MiB that are planned");
+  };
+  const auto ask = [&] {
+    cublasLtMatmulPreferenceOpaque_t preference = preference_of(library_, product);
+    cublasLtMatmulHeuristicResult_t first = {};
+    int count = 0;
+    const std::string what = "no algorithm for " + describe(product);
+    library_.check(library_.get_heuristic(handle_, &d.operation, &d.left, &d.right, &d.result,
+                                          &d.result, &preference, 1, &first, &count),
+                   what);
+    library_.check(count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : first.state, what);
+    return std::bit_cast<AlgorithmWords>(first.algo);
+  };
+  const AlgorithmKey key{product, sm_, library_.get_version()};
+  const cublasLtMatmulAlgo_t algorithm = algorithm_of(algorithms_.choose(key, check_entry, ask));
+  const float one = 1, before = product.gemm.accumulate ? 1 : 0;
+  const cublasStatus_t status =
+      library_.matmul(handle_, &d.operation, &one, operands.b, &d.left, operands.a, &d.right,
+                      &before, operands.c, &d.result, operands.c, &d.result, &algorithm,
+                      aligned_up(workspace), static_cast<std::size_t>(kLibraryBytes), stream);
+  if (status != CUBLAS_STATUS_SUCCESS) library_.check(status, describe(product));
+}
+
+}  // namespace ashlar::cuda

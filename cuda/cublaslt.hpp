@@ -1,0 +1,53 @@
+// Matrix products by cuBLASLt on one device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/cublaslt_algorithms.hpp"
+#include "cuda/cublaslt_library.hpp"
+
+namespace ashlar::cuda {
+
+/// What the library may use of the workspace, and what a node plans for it: the library wants
+/// addresses at multiples of 256, the planner's are multiples of 64.
+inline constexpr std::int64_t kLibraryBytes = std::int64_t{32} << 20;
+inline constexpr std::int64_t kLibraryAlignment = 256;
+inline constexpr std::int64_t kProductWorkspace = kLibraryBytes + kLibraryAlignment;
+
+/// Of a fused bias and of operands that are called aligned.
+inline constexpr std::int64_t kOperandAlignment = 16;
+
+struct ProductOperands {
+  const std::byte* a = nullptr;
+  const std::byte* b = nullptr;
+  const std::byte* bias = nullptr;  // null unless the product has one; aligned
+  std::byte* c = nullptr;
+};
+
+/// A handle of the library. Concurrent calls are fine.
+class CublasLt {
+ public:
+  /// Of the calling thread's device. @param sm its compute capability: 90 for 9.0
+  /// @throws CudaError where the library cannot be used.
+  CublasLt(const CublasLtLibrary& library, int sm, Algorithms& algorithms);
+  ~CublasLt();
+  CublasLt(const CublasLt&) = delete;
+  CublasLt& operator=(const CublasLt&) = delete;
+
+  /// Enqueues a product of at least one element each way on `stream`: sums in f32 (without TF32),
+  /// rounded once. Allocates no memory once its kind has been seen.
+  /// @param workspace kProductWorkspace bytes on the device, any alignment
+  /// @throws InvalidArgument for types other than f32 and bf16, CudaError naming the product where
+  /// the library has no algorithm for it or fails.
+  void multiply(const Product& product, const ProductOperands& operands, std::byte* workspace,
+                cudaStream_t stream) const;
+
+ private:
+  const CublasLtLibrary& library_;
+  Algorithms& algorithms_;
+  int sm_;
+  cublasLtHandle_t handle_ = nullptr;
+};
+
+}  // namespace ashlar::cuda

@@ -1,0 +1,84 @@
+// Which of cuBLASLt's algorithms multiplies what. A choice stays for the life of the process, and
+// is the same for a product of the same kind wherever its operands lie.
+#pragma once
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ops/product/gemm.hpp"
+
+namespace ashlar::cuda {
+
+/// `batch` products of one kind, `stride_*` elements from one operand to the next; 0: the same one.
+struct Product {
+  Gemm gemm;  // with leading dimensions
+  std::int64_t batch = 1;
+  std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;
+  bool aligned = true;  // A, B and C begin at multiples of 16 bytes
+  auto operator<=>(const Product&) const = default;
+};
+
+/// "(96, 64) x (64, 32)^T, bf16 to f32, with bias".
+std::string describe(const Product& product);
+
+/// What a choice depends on.
+struct AlgorithmKey {
+  Product product;
+  int sm = 0;                 // of the GPU: 90 for 9.0
+  std::uint64_t version = 0;  // of cuBLASLt: 130100 for 13.1.0
+  auto operator<=>(const AlgorithmKey&) const = default;
+};
+
+/// cublasLtMatmulAlgo_t, which may be stored and used again with the same version.
+using AlgorithmWords = std::array<std::uint64_t, 8>;
+
+struct AlgorithmEntry {
+  AlgorithmKey key;
+  AlgorithmWords words = {};
+};
+
+/// The committed choices, measured on GPUs: cublaslt_table.cpp.
+std::span<const AlgorithmEntry> committed_algorithms();
+/// The entry as it stands in cublaslt_table.cpp.
+std::string table_line(const AlgorithmEntry& entry);
+
+/// Thread-safe.
+class Algorithms {
+ public:
+  explicit Algorithms(std::span<const AlgorithmEntry> table = committed_algorithms());
+
+  /// The choice made before, else the table's, else the library's first heuristic.
+  /// @param check finds that a choice of the table works here, or throws; at most once a key
+  /// @param ask asks the library, or throws; likewise
+  template <class Check, class Ask>
+  AlgorithmWords choose(const AlgorithmKey& key, const Check& check, const Ask& ask) {
+    const std::scoped_lock lock(mutex_);
+    const auto made = chosen_.find(key);
+    if (made != chosen_.end()) return made->second;
+    const AlgorithmWords* committed = find_committed(key);
+    if (committed != nullptr) check(*committed);
+    const AlgorithmWords words = committed != nullptr ? *committed : ask();
+    chosen_.emplace(key, words);
+    return words;
+  }
+
+  /// All choices made so far, in ascending order of their keys.
+  std::vector<AlgorithmEntry> chosen() const;
+  /// Of chosen(): equal on two ranks that chose alike.
+  std::uint64_t hash() const;
+
+ private:
+  const AlgorithmWords* find_committed(const AlgorithmKey& key) const;
+
+  std::span<const AlgorithmEntry> table_;
+  mutable std::mutex mutex_;
+  std::map<AlgorithmKey, AlgorithmWords> chosen_;
+};
+
+}  // namespace ashlar::cuda

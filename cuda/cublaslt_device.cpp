@@ -1,0 +1,56 @@
+// The handles of this process.
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "cuda/current_device.hpp"
+#include "cuda/native_stream.hpp"
+#include "cuda/products.hpp"
+
+namespace ashlar::cuda {
+namespace {
+
+struct Handles {
+  std::mutex mutex;
+  std::map<int, std::unique_ptr<const CublasLt>> of_device;
+};
+
+/// They live until the process ends: at exit CUDA may be gone before they are.
+Handles& handles() {
+  static Handles& instance = *new Handles;
+  return instance;
+}
+
+int device_of(StreamRef stream) {
+  if (!stream.is_inline()) return stream.device().index;
+  int device = 0;
+  check(cudaGetDevice(&device));
+  return device;
+}
+
+std::unique_ptr<const CublasLt> make_handle(int device) {
+  const CurrentDevice current(device);
+  int major = 0, minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  return std::make_unique<const CublasLt>(CublasLtLibrary::installed(), 10 * major + minor,
+                                          process_algorithms());
+}
+
+}  // namespace
+
+ProductPlace product_place(StreamRef stream) {
+  const auto native = static_cast<cudaStream_t>(native_stream(stream));
+  const int device = device_of(stream);
+  const std::scoped_lock lock(handles().mutex);
+  std::unique_ptr<const CublasLt>& handle = handles().of_device[device];
+  if (!handle) handle = make_handle(device);
+  return {*handle, native};
+}
+
+Algorithms& process_algorithms() {
+  static Algorithms& instance = *new Algorithms;
+  return instance;
+}
+
+}  // namespace ashlar::cuda

@@ -1,0 +1,152 @@
+// The language-model head: products by chunks of rows, losses and gradients of logits by our own
+// kernels between them.
+#include <algorithm>
+
+#include "ashlar/error.hpp"
+#include "cuda/products.hpp"
+#include "ops/product/rows.hpp"
+
+namespace ashlar::cuda {
+namespace {
+
+constexpr std::int64_t kChunkRows = 2048;
+constexpr std::int64_t kRowElements = 64;  // rows of logits begin at multiples of so many
+
+std::int64_t rounded_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+/// Where what lies in the workspace, in bytes. Everything but the losses is the same for any number
+/// of rows from two chunks on.
+struct HeadLayout {
+  explicit HeadLayout(const Head& head)
+      : chunk(std::min(head.rows, kChunkRows)),
+        stride(rounded_up(head.vocabulary, kRowElements)),
+        sums_apart(head.dweight && head.rows > chunk && head.dweight_dtype != DType::f32) {
+    library = reserve(kProductWorkspace);
+    logits = reserve(chunk * stride * size_of(head.dtype));
+    losses = reserve(head.rows * size_of(DType::f64));
+    scales = reserve(2 * size_of(DType::f64));
+    sums = reserve(sums_apart ? head.vocabulary * head.channels * size_of(DType::f32) : 0);
+  }
+
+  std::int64_t chunk;   // rows of logits
+  std::int64_t stride;  // elements from one to the next
+  bool sums_apart;      // dweight is summed in f32 in the workspace and rounded once
+  std::int64_t library, logits, losses, scales, sums;
+  std::int64_t end = 0;
+
+ private:
+  std::int64_t reserve(std::int64_t bytes) {
+    const std::int64_t begin = end;
+    end += aligned(bytes);
+    return begin;
+  }
+};
+
+/// One run of a row.
+class HeadRun {
+ public:
+  HeadRun(const KernelArguments& arguments, const Head& head, std::size_t first_gradient)
+      : a_(arguments), head_(head), layout_(head) {
+    if (head.dx) dx_ = a_.outputs[first_gradient++].data;
+    if (head.dweight) dweight_ = a_.outputs[first_gradient].data;
+  }
+
+  /// @param loss null: gradients only @param dloss null: no gradients
+  void run(float* loss, const float* dloss) const {
+    auto* mean = at<double>(layout_.scales);
+    double* slope = mean + 1;
+    if (loss != nullptr) target_scale(a_.context, targets(0), head_.rows, nullptr, mean);
+    if (dloss != nullptr) target_scale(a_.context, targets(0), head_.rows, dloss, slope);
+    for (std::int64_t first = 0; first < head_.rows; first += layout_.chunk)
+      run_chunk(first, std::min(layout_.chunk, head_.rows - first),
+                dloss == nullptr ? nullptr : slope);
+    if (head_.dweight) finish_dweight();
+    if (loss != nullptr) sum_losses(a_.context, at<double>(layout_.losses), head_.rows, mean, loss);
+  }
+
+ private:
+  template <typename T = std::byte>
+  T* at(std::int64_t offset) const {
+    return reinterpret_cast<T*>(a_.workspace + offset);
+  }
+  const std::int32_t* targets(std::int64_t row) const {
+    return a_.inputs[2].as<const std::int32_t>() + row;
+  }
+  void multiply(const Gemm& gemm, const ProductOperands& operands) const {
+    run_product(a_.context, {.gemm = gemm}, operands, at(layout_.library));
+  }
+
+  void run_chunk(std::int64_t first, std::int64_t rows, const double* slope) const {
+    const std::int64_t v = head_.vocabulary, c = head_.channels;
+    const DType dtype = head_.dtype;
+    const std::int64_t from = first * c * size_of(dtype);
+    std::byte* logits = at(layout_.logits);
+    const std::byte *x = a_.inputs[0].data + from, *weight = a_.inputs[1].data;
+    multiply({.m = rows,
+              .n = v,
+              .k = c,
+              .transpose_b = true,
+              .ldc = layout_.stride,
+              .dtype = dtype,
+              .result = dtype},
+             {x, weight, nullptr, logits});
+    const HeadRows chunk{logits, dtype, rows, v, layout_.stride, targets(first)};
+    double* losses = at<double>(layout_.losses) + first;
+    if (slope == nullptr) return negative_log_likelihood(a_.context, chunk, losses);
+    negative_log_likelihood_gradient(a_.context, chunk, slope, losses, logits, dtype);
+    if (head_.dx)
+      multiply({.m = rows, .n = c, .k = v, .lda = layout_.stride, .dtype = dtype, .result = dtype},
+               {logits, weight, nullptr, dx_ + from});
+    if (head_.dweight)
+      multiply({.m = v,
+                .n = c,
+                .k = rows,
+                .transpose_a = true,
+                .lda = layout_.stride,
+                .dtype = dtype,
+                .result = layout_.sums_apart ? DType::f32 : head_.dweight_dtype,
+                .accumulate = first > 0},
+               {logits, x, nullptr, layout_.sums_apart ? at(layout_.sums) : dweight_});
+  }
+
+  void finish_dweight() const {
+    const Shape shape{head_.vocabulary, head_.channels};
+    const TensorView to(dweight_, head_.dweight_dtype, shape);
+    if (head_.rows == 0) return fill_zeros(a_.context.stream, dweight_, to.bytes());
+    if (!layout_.sums_apart) return;
+    const TensorView from(at(layout_.sums), DType::f32, shape);
+    cast({.context = a_.context, .attributes = {}, .inputs = {&from, 1}, .outputs = {&to, 1}});
+  }
+
+  const KernelArguments& a_;
+  Head head_;
+  HeadLayout layout_;
+  std::byte* dx_ = nullptr;
+  std::byte* dweight_ = nullptr;
+};
+
+Head head_of_views(const KernelArguments& a) {
+  const std::array types = {TensorType{a.inputs[0].dtype, a.inputs[0].shape},
+                            TensorType{a.inputs[1].dtype, a.inputs[1].shape}};
+  return head_of(types, a.attributes);
+}
+
+}  // namespace
+
+std::int64_t head_workspace(const OpShapes& shapes) {
+  return HeadLayout(head_of(shapes.inputs, shapes.attributes)).end;
+}
+
+void linear_cross_entropy(const KernelArguments& a) {
+  HeadRun(a, head_of_views(a), 0).run(a.outputs[0].as<float>(), nullptr);
+}
+
+void linear_cross_entropy_gradient(const KernelArguments& a) {
+  HeadRun(a, head_of_views(a), 0).run(nullptr, a.inputs[3].as<const float>());
+}
+
+void linear_cross_entropy_with_gradient(const KernelArguments& a) {
+  HeadRun(a, head_of_views(a), 1).run(a.outputs[0].as<float>(), a.inputs[3].as<const float>());
+}
+
+}  // namespace ashlar::cuda

@@ -1,0 +1,44 @@
+// The rows of matrix products on CUDA: by cuBLASLt, with our own kernels for what is around them.
+#pragma once
+
+#include "cuda/cublaslt.hpp"
+#include "cuda/kernels.hpp"
+
+namespace ashlar::cuda {
+
+/// All of them, by name in ascending order; each plans its workspace without a device.
+std::span<const Kernel> kernels_of_products();
+/// Null where an op is no product.
+const Kernel* find_product(std::string_view op);
+
+// cuBLASLt's gelu is not ours: it reads sums before they are rounded, and recomputation needs
+// gelu(h) in the same bits. So linear_gelu is a product with its bias, then our own gelu.
+void matmul(const KernelArguments& arguments);
+void linear(const KernelArguments& arguments);
+void linear_gelu(const KernelArguments& arguments);
+std::int64_t product_workspace(const OpShapes& shapes);
+
+// The language-model head in chunks of rows. Logits are in x's type, rows a multiple of 64 elements
+// apart; their gradient takes their place.
+void linear_cross_entropy(const KernelArguments& arguments);
+void linear_cross_entropy_gradient(const KernelArguments& arguments);
+void linear_cross_entropy_with_gradient(const KernelArguments& arguments);
+std::int64_t head_workspace(const OpShapes& shapes);
+
+/// A product on the context's stream. A bias that does not begin at a multiple of 16 bytes is
+/// written to C first and added to. @throws as CublasLt::multiply does.
+void run_product(const RunContext& context, Product product, const ProductOperands& operands,
+                 std::byte* workspace);
+
+/// Where a stream's products run.
+struct ProductPlace {
+  const CublasLt& library;
+  cudaStream_t stream;
+};
+/// The handle of the stream's device, made when first asked for and kept. @throws CudaError where
+/// there is no device or no library.
+ProductPlace product_place(StreamRef stream);
+/// The choices of this process, on all its devices.
+Algorithms& process_algorithms();
+
+}  // namespace ashlar::cuda

@@ -1,0 +1,29 @@
+// Here products are tested, on the CPU: the fake library takes the place of a device's.
+#include "emulated/device_call.hpp"
+#include "emulated_products/fixture.hpp"
+
+namespace ashlar::test {
+
+const cuda::Kernel* kernel_of(std::string_view op) { return cuda::find_product(op); }
+
+/// The head of bf16 operands has logits in bf16, the CPU's in f32: its loss is one of bf16.
+double tolerance_of(std::string_view op, DType operands, DType output) {
+  const bool head = op.starts_with("linear_cross_entropy");
+  return (head ? operands : output) == DType::bf16 ? 1e-2 : 1e-5;
+}
+
+}  // namespace ashlar::test
+
+namespace ashlar::cuda {
+
+Algorithms& process_algorithms() {
+  static Algorithms algorithms;
+  return algorithms;
+}
+
+ProductPlace product_place(StreamRef) {
+  static const CublasLt library(CublasLtLibrary::installed(), 90, process_algorithms());
+  return {library, nullptr};
+}
+
+}  // namespace ashlar::cuda

@@ -1,0 +1,23 @@
+// What a test does to the fake libcublasLt.so.13, and what it sees there: fake_cublaslt.cpp.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+struct FakeCublasLt {
+  // What the calls of that name return, when not 0.
+  std::atomic<int> create_result = 0;
+  std::atomic<int> matmul_result = 0;
+  /// There is no algorithm for anything.
+  std::atomic<bool> no_algorithm = false;
+  /// Workspace that algorithms need; -1: all that the caller lets them have.
+  std::atomic<std::int64_t> workspace = -1;
+
+  std::atomic<int> handles = 0;       // that live
+  std::atomic<int> heuristics = 0;    // asked for; each answer is another algorithm
+  std::atomic<int> products = 0;      // done
+  std::atomic<int> fused_biases = 0;  // of these
+  std::atomic<int> last_algorithm = 0;
+};
+
+extern "C" FakeCublasLt* fake_cublaslt();

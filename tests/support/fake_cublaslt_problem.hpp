@@ -1,0 +1,160 @@
+// A product as the fake libcublasLt.so.13 understands it: descriptors, what the library refuses,
+// and sums in double on host memory (cuBLAS 13 documentation, cublasLtMatmul).
+#pragma once
+
+#include <cublasLt.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "ashlar/dtype.hpp"
+
+namespace fake_cublaslt_problem {
+
+inline constexpr std::uint32_t kHandle = 0x10dd1e, kLayout = 0x1a707, kOperation = 0x09e2a,
+                               kPreference = 0x92efe, kAlgorithm = 0xa190;
+
+struct Layout {
+  std::uint32_t magic;
+  cudaDataType_t type;
+  std::uint64_t rows, columns;
+  std::int64_t leading, stride;
+  std::int32_t batch;
+  std::int32_t order;
+};
+
+struct Operation {
+  std::uint32_t magic;
+  cublasComputeType_t compute;
+  cudaDataType_t scale;
+  std::int32_t transpose_a, transpose_b;
+  std::uint32_t epilogue;
+  std::int32_t bias_type;
+  const void* bias;
+};
+
+struct Preference {
+  std::uint32_t magic;
+  std::uint32_t reductions;
+  std::uint64_t workspace;
+  std::uint32_t alignments[4];  // A, B, C, D
+};
+
+/// What stands in a cublasLtMatmulAlgo_t: an algorithm knows what it was chosen for.
+struct Algorithm {
+  std::uint32_t magic;
+  std::int32_t id;
+  std::uint64_t problem;
+  std::uint64_t workspace;
+  std::uint32_t alignments[4];
+};
+
+template <typename State, typename Opaque>
+State& as(Opaque* opaque) {
+  static_assert(sizeof(State) <= sizeof(Opaque) && std::is_trivially_copyable_v<State>);
+  return *reinterpret_cast<State*>(opaque);
+}
+
+inline double load(const void* data, cudaDataType_t type, std::int64_t i) {
+  if (type == CUDA_R_16BF) return static_cast<const ashlar::bf16*>(data)[i];
+  return double{static_cast<const float*>(data)[i]};
+}
+inline void save(void* data, cudaDataType_t type, std::int64_t i, double value) {
+  if (type == CUDA_R_16BF) {
+    static_cast<ashlar::bf16*>(data)[i] = ashlar::bf16(static_cast<float>(value));
+  } else {
+    static_cast<float*>(data)[i] = static_cast<float>(value);
+  }
+}
+
+inline bool valid(const Layout& l) {
+  return l.magic == kLayout && l.rows > 0 && l.columns > 0 && l.batch > 0 &&
+         l.order == CUBLASLT_ORDER_COL && l.leading >= static_cast<std::int64_t>(l.rows);
+}
+
+struct Problem {
+  const Operation& operation;
+  const Layout &a, &b, &c, &d;
+
+  bool transposed_a() const { return operation.transpose_a == CUBLAS_OP_T; }
+  bool transposed_b() const { return operation.transpose_b == CUBLAS_OP_T; }
+  std::uint64_t inner() const { return transposed_a() ? a.rows : a.columns; }
+
+  cublasStatus_t check() const {
+    if (operation.magic != kOperation) return CUBLAS_STATUS_INVALID_VALUE;
+    for (const Layout* l : {&a, &b, &c, &d})
+      if (!valid(*l) || l->batch != d.batch) return CUBLAS_STATUS_INVALID_VALUE;
+    const bool fits = (transposed_a() ? a.columns : a.rows) == d.rows &&
+                      (transposed_b() ? b.rows : b.columns) == d.columns &&
+                      (transposed_b() ? b.columns : b.rows) == inner() && c.rows == d.rows &&
+                      c.columns == d.columns && c.type == d.type;
+    if (!fits) return CUBLAS_STATUS_INVALID_VALUE;
+    const auto matrix = d.leading * static_cast<std::int64_t>(d.columns);
+    if (d.batch > 1 && d.stride < matrix) return CUBLAS_STATUS_INVALID_VALUE;
+    return supported() ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+  }
+  bool supported() const {
+    const bool halves = a.type == CUDA_R_16BF && (d.type == CUDA_R_16BF || d.type == CUDA_R_32F);
+    const bool types = a.type == b.type && (halves || (a.type == CUDA_R_32F && d.type == a.type));
+    const bool bias = operation.epilogue == CUBLASLT_EPILOGUE_BIAS &&
+                      (operation.bias_type == -1 || operation.bias_type == d.type);
+    return types && operation.compute == CUBLAS_COMPUTE_32F && operation.scale == CUDA_R_32F &&
+           (operation.epilogue == CUBLASLT_EPILOGUE_DEFAULT || bias);
+  }
+  /// Of everything but addresses.
+  std::uint64_t hash() const {
+    std::uint64_t hash = 0xcbf29ce484222325ULL;
+    const auto add = [&](std::uint64_t value) { hash = (hash ^ value) * 0x100000001b3ULL; };
+    for (const Layout* l : {&a, &b, &c, &d})
+      for (const std::uint64_t value :
+           {static_cast<std::uint64_t>(l->type), l->rows, l->columns,
+            static_cast<std::uint64_t>(l->leading), static_cast<std::uint64_t>(l->stride),
+            static_cast<std::uint64_t>(l->batch)})
+        add(value);
+    add(static_cast<std::uint64_t>(operation.transpose_a));
+    add(static_cast<std::uint64_t>(operation.transpose_b));
+    add(operation.epilogue);
+    return hash;
+  }
+};
+
+inline Problem problem_of(cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a,
+                          cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                          cublasLtMatrixLayout_t d) {
+  return {as<Operation>(operation), as<Layout>(a), as<Layout>(b), as<Layout>(c), as<Layout>(d)};
+}
+
+inline bool aligned(const void* pointer, std::uint64_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
+}
+
+struct Call {
+  const Problem& problem;
+  const void *a, *b, *c;
+  void* d;
+  double alpha, beta;
+
+  void multiply(std::int64_t item) const {
+    const auto rows = static_cast<std::int64_t>(problem.d.rows);
+    const auto columns = static_cast<std::int64_t>(problem.d.columns);
+    const auto at = [&](const Layout& l, std::int64_t i, std::int64_t j) {
+      return item * l.stride + j * l.leading + i;
+    };
+    for (std::int64_t j = 0; j < columns; ++j)
+      for (std::int64_t i = 0; i < rows; ++i) {
+        double sum = 0;
+        for (std::int64_t l = 0; l < static_cast<std::int64_t>(problem.inner()); ++l)
+          sum += load(a, problem.a.type,
+                      problem.transposed_a() ? at(problem.a, l, i) : at(problem.a, i, l)) *
+                 load(b, problem.b.type,
+                      problem.transposed_b() ? at(problem.b, j, l) : at(problem.b, l, j));
+        double value = alpha * sum;
+        if (beta != 0) value += beta * load(c, problem.c.type, at(problem.c, i, j));
+        if (problem.operation.epilogue == CUBLASLT_EPILOGUE_BIAS)
+          value += load(problem.operation.bias, problem.d.type, i);
+        save(d, problem.d.type, at(problem.d, i, j), value);
+      }
+  }
+};
+
+}  // namespace fake_cublaslt_problem
