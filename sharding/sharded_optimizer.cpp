@@ -214,12 +214,15 @@ struct ShardedOptimizer::Implementation {
     nlohmann::json all = parse_counters(counters);
     all["step"] = steps;
     all["loss_scale"] = scale;
-    if (options.replicas == nullptr || options.replicas->rank() == 0) {
+    const auto write = [&] {
       const ParameterImage image(layout, registered, states.views(), communicator, false);
       const FlatValues values(layout, rule, image.views(), communicator);
       save_checkpoint(communicator, directory, layout, values.shards(), all.dump());
-    }
-    if (options.replicas != nullptr) options.replicas->barrier("save");
+    };
+    if (options.replicas == nullptr) return write();
+    collectively(*options.replicas, [&] {
+      if (options.replicas->rank() == 0) write();
+    });
   }
 
   std::string load(const std::filesystem::path& directory) {

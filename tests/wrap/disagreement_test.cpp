@@ -148,4 +148,21 @@ TEST_CASE("sharded optimizer: groups of shards that differ name the parameter, o
   }
 }
 
+TEST_CASE("sharded optimizer: a save that fails in the group that writes fails in all") {
+  const auto all = messages(4, [&](Communicator& world) {
+    wait_less(world);
+    const auto shards = world.split(world.rank() / 2, world.rank());
+    const auto replicas = world.split(world.rank() % 2, world.rank());
+    std::array<float, 6> weight{}, gradient{};
+    ParameterList list;
+    list.add("weight", weight.data(), gradient.data(), {6}, DType::f32);
+    const ShardedOptimizer optimizer(list, *shards, AdamW{}, {.replicas = replicas.get()});
+    optimizer.save("/dev/null/checkpoint");
+  });
+  for (const std::string& message : all) {
+    CAPTURE(message);
+    CHECK(contains(message, "/dev/null"));
+  }
+}
+
 }  // namespace ashlar::test
