@@ -24,6 +24,9 @@ class Writer {
       describe(c, -1, "process_name", fmt::format("{} rank(s) x {}", ranks.ranks, ranks.slowdown));
       describe(c, 0, "thread_name", "compute");
       describe(c, 1, "thread_name", "communication");
+      if (std::ranges::any_of(workload_.collectives,
+                              [](const CollectiveCall& call) { return call.stream > 0; }))
+        describe(c, 2, "thread_name", "communication, reductions");
     }
     run(
         workload_, classes, [this](const Span& span) { add(span); }, jitter);
@@ -61,7 +64,7 @@ class Writer {
       const auto& call = workload_.collectives[static_cast<std::size_t>(span.task->collective)];
       const std::string name = fmt::format("{} {}", name_of(call.kind), call.label);
       if (span.rank_class < 0) {
-        for (const int c : shown_) complete(c, 1, name, "collective", begin, end);
+        for (const int c : shown_) complete(c, 1 + call.stream, name, "collective", begin, end);
       } else if (is_shown(span.rank_class)) {
         complete(span.rank_class, 0, "wait for " + name, "wait", begin, end);
       }
@@ -84,7 +87,10 @@ class Writer {
       const std::string unit =
           node.unit < 0 ? "" : program_.graph.units[static_cast<std::size_t>(node.unit)];
       complete(span.rank_class, 0, fmt::format("{} {}", node.op->name, unit),
-               node.backward ? "backward" : "forward", begin, done);
+               node.section == Section::update ? "update"
+               : node.backward                 ? "backward"
+                                               : "forward",
+               begin, done);
       begin = done;
     }
   }
