@@ -85,6 +85,20 @@ Calibration calibration(const std::string& name) {
   return parse_calibration(text.str(), name);
 }
 
+namespace {
+
+/// What is wrong with a run, with its row.
+template <typename F>
+auto of_row(const Measurement& run, const F& work) {
+  try {
+    return work();
+  } catch (const InvalidArgument& error) {
+    throw InvalidArgument(printable(fmt::format("row {}: {}", run.row_id, error.what())));
+  }
+}
+
+}  // namespace
+
 CompiledStep compile_measured(const Measurement& run) {
   const GptConfig model{"row " + run.row_id,
                         run.layers,
@@ -105,8 +119,10 @@ CompiledStep compile_measured(const Measurement& run) {
   config.clip = 1;
   config.samples = run.micro_batch;
   // Products of an unlisted processor plan no packed weights, which a GPU's do not have.
-  return compile_step([&](Tracer& t) { return gpt_loss(t, model, how); }, config, run.ranks,
-                      Backend{"x86_64", 1});
+  return of_row(run, [&] {
+    return compile_step([&](Tracer& t) { return gpt_loss(t, model, how); }, config, run.ranks,
+                        Backend{"x86_64", 1});
+  });
 }
 
 double predicted_tokens_per_second(const Measurement& run, const CompiledStep& step,
@@ -126,9 +142,12 @@ double predicted_tokens_per_second(const Measurement& run, const CompiledStep& s
     pricing.gather_scale = 2;
     pricing.cast_bytes = software.cast_bytes;
   }
-  const Workload work = price(step.programs[0], run.accumulate, run.ranks, found->second, pricing);
-  const RankClass all[] = {{run.ranks, 1}};
-  const double seconds = static_cast<double>(simulate::run(work, all).end) * 1e-12;
+  const double seconds = of_row(run, [&] {
+    const Workload work =
+        price(step.programs[0], run.accumulate, run.ranks, found->second, pricing);
+    const RankClass all[] = {{run.ranks, 1}};
+    return static_cast<double>(simulate::run(work, all).end) * 1e-12;
+  });
   return static_cast<double>(run.ranks * run.micro_batch * run.accumulate * run.sequence) / seconds;
 }
 

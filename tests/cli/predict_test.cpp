@@ -91,6 +91,10 @@ TEST_CASE("calibrate, predict: what cannot be used is refused in one line") {
   check_refused(calibrate + " --rows 1 --cluster cpu", "has no 'gpu'");
   check_refused(calibrate + " --rows 1 --cluster dgx-a100,dgx-a100", "two clusters");
   check_refused(kAshlar + " predict /nowhere.csv", "/nowhere.csv");
+  std::string odd = measurements();
+  odd.replace(odd.find(",8,h100"), 3, ",12,");
+  check_refused(kAshlar + " predict " + folder.write("odd.csv", odd).string(),
+                "row 3: 12 ranks do not fill nodes of 8");
   check_refused(kAshlar + " predict " + folder.write("n.csv", "row_id\n1\n").string(),
                 "no column 'n_layers'");
   check_refused(
