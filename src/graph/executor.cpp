@@ -109,6 +109,8 @@ void Executor::settle(const char* reason) noexcept {
 }
 
 RunTimes Executor::run_all(RunContext context, const std::function<void(std::int64_t)>& load) {
+  if (staging_ && live_.apart())
+    throw InvalidArgument("buffers are allocated apart on the CPU alone: a device uses them later");
   context.pool = &pool_;
   context.stream = target_.stream;
   if (staging_) context.on_device = staging_->send(context);
