@@ -78,11 +78,11 @@ void check_product(Product p, std::int64_t shift, std::mt19937_64& random, Strea
   const Operand<Memory> c(g.result, p.batch * of_c, shift, random);
   const std::vector<std::byte> memory(c.data(), c.data() + c.view().bytes());
   const TensorView before(const_cast<std::byte*>(memory.data()), g.result, {p.batch * of_c});
-  const Memory workspace(static_cast<std::size_t>(cuda::kProductWorkspace));
+  const Memory workspace(static_cast<std::size_t>(cuda::kProductWorkspace + 128));
   CAPTURE(describe(p));
   RunContext context;
   context.stream = stream;
-  cuda::run_product(context, p, {a.data(), b.data(), bias.data(), c.data()}, workspace.data());
+  cuda::run_product(context, p, {a.data(), b.data(), bias.data(), c.data()}, workspace.data() + 64);
   stream.synchronize();
 
   const double sums = static_cast<double>(g.k + 2) * std::numeric_limits<float>::epsilon();
