@@ -37,7 +37,8 @@ set_target_properties(fake_cublaslt PROPERTIES OUTPUT_NAME cublasLt SUFFIX .so.1
 target_include_directories(fake_cublaslt PRIVATE support ${PROJECT_SOURCE_DIR}/include)
 target_link_libraries(fake_cublaslt PRIVATE ashlar_flags)
 
-target_sources(test_emulated_products PRIVATE emulated/op_check.cpp emulated/device_call.cpp ops/harness_run.cpp
+target_sources(test_emulated_products PRIVATE emulated/op_check.cpp emulated/device_call.cpp emulated/emulator_backend.cpp
+               ops/harness_run.cpp
                ops/product_rows_test.cpp $<TARGET_OBJECTS:ashlar_cuda_emulated>)
 if(NOT ASHLAR_CUDA)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/cublaslt*.cpp)

@@ -2,12 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <list>
 
-#include "emulator/memory_map.hpp"
-#include "emulator/run_in_all_orders.hpp"
 #include "support/elements.hpp"
 
 namespace ashlar::test {
@@ -19,11 +16,11 @@ class Operand {
   Operand(DType dtype, const Shape& shape, const Shape& strides, bool misaligned)
       : shift_(misaligned ? static_cast<std::size_t>(size_of(dtype)) : 0),
         bytes_(span_of(dtype, shape, strides)),
-        memory_(bytes_ + shift_),
-        view_(memory_.data() + shift_, dtype, shape, strides) {}
+        memory_(backend::allocate(bytes_ + shift_)),
+        view_(memory_.get() + shift_, dtype, shape, strides) {}
   Operand(const TensorView& from, bool misaligned)
       : Operand(from.dtype, from.shape, from.strides, misaligned) {
-    if (bytes_ > 0) std::memcpy(view_.data, from.data, bytes_);
+    backend::copy(view_.data, from.data, bytes_);
   }
   const TensorView& view() const { return view_; }
 
@@ -36,7 +33,7 @@ class Operand {
   }
 
   std::size_t shift_, bytes_;
-  emulator::GuardedMemory memory_;
+  std::shared_ptr<std::byte> memory_;
   TensorView view_;
 };
 
@@ -63,15 +60,27 @@ std::vector<std::byte> run_once(const DeviceCall& call) {
                                               contiguous_strides(type.shape), call.misaligned)
                                 .view());
   }
-  const emulator::GuardedMemory workspace(static_cast<std::size_t>(call.workspace));
-  call.run({call.context, call.attributes, inputs, outputs, workspace.data(), nullptr});
+  const auto workspace = backend::allocate(static_cast<std::size_t>(call.workspace));
+  RunContext context = call.context;
+  context.stream = backend::stream();
+  std::shared_ptr<std::byte> scalars;
+  if (context.on_device != nullptr) {
+    scalars = backend::allocate(sizeof(RunScalars));
+    backend::copy(scalars.get(), context.on_device, sizeof(RunScalars));
+    context.on_device = reinterpret_cast<const RunScalars*>(scalars.get());
+  }
+  call.run({context, call.attributes, inputs, outputs, workspace.get(), nullptr});
   std::vector<std::byte> bytes;
-  for (const TensorView& y : outputs) bytes.insert(bytes.end(), y.data, y.data + y.bytes());
+  for (const TensorView& y : outputs) {
+    const std::size_t at = bytes.size();
+    bytes.resize(at + static_cast<std::size_t>(y.bytes()));
+    backend::copy(bytes.data() + at, y.data, bytes.size() - at);
+  }
   return bytes;
 }
 
 std::vector<std::byte> run_on_device(const DeviceCall& call) {
-  return emulator::run_in_all_orders([&] { return run_once(call); });
+  return backend::repeat([&] { return run_once(call); });
 }
 
 DeviceCall call_of(const cuda::Kernel& kernel, const OpDef& op, const Attributes& attributes,

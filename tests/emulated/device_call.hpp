@@ -1,7 +1,10 @@
-// One call of a kernel on the emulator: operands in guarded memory, outputs and workspace NaN.
+// One call of a kernel on the emulator or on a GPU, whichever backend the program links: operands
+// in memory of their own, outputs and workspace NaN.
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -11,6 +14,20 @@
 #include "cuda/kernels.hpp"
 
 namespace ashlar::test {
+
+/// What differs: emulated/emulator_backend.cpp and cuda/cuda_backend.cpp.
+namespace backend {
+
+/// Device memory aligned to 16, all bytes 0xff (NaN in every float format).
+std::shared_ptr<std::byte> allocate(std::size_t bytes);
+/// Between host and device, after all work of stream(); done on return.
+void copy(void* to, const void* from, std::size_t bytes);
+/// Where kernels run.
+StreamRef stream();
+/// Runs several times. @throws Error where two results differ in a bit.
+std::vector<std::byte> repeat(const std::function<std::vector<std::byte>()>& run);
+
+}  // namespace backend
 
 /// A call's operands, on the host. `shared`: (output, input) pairs that are the same memory.
 struct DeviceCall {
@@ -29,9 +46,10 @@ const cuda::Kernel* kernel_of(std::string_view op);
 /// The largest relative error of an output, for inputs of `operands`; likewise.
 double tolerance_of(std::string_view op, DType operands, DType output);
 
-/// Bytes of the outputs, one behind the other, for the current order of threads.
+/// Bytes of the outputs, one behind the other. The context's stream is the backend's; its scalars
+/// `on_device` are on the host here.
 std::vector<std::byte> run_once(const DeviceCall& call);
-/// The same for all orders. @throws KernelError where two differ.
+/// The same in every order of threads, or repeatedly on a GPU. @throws Error where two differ.
 std::vector<std::byte> run_on_device(const DeviceCall& call);
 
 /// `call` for a node's kernel, without operands.

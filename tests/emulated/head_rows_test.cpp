@@ -102,14 +102,14 @@ void check_head(const Problem& p) {
 
 }  // namespace
 
-TEST_CASE("emulated: rows of the head, logits in place, padded vocabulary") {
+TEST_CASE("kernels: rows of the head, logits in place, padded vocabulary") {
   for (const Problem& p : {Problem{5, 50, 64}, Problem{4, 7, 7}, Problem{9, 1100, 1152}}) {
     check_head<float>(p);
     check_head<bf16>(p);
   }
 }
 
-TEST_CASE("emulated: an id that is not in the table shows as NaN") {
+TEST_CASE("kernels: an id that is not in the table shows as NaN") {
   std::vector<std::int32_t> tokens{1, 5, -1, 0};
   std::vector<float> table(5 * 3, 1.0F), logits(4 * 5, 0.5F);
   const DeviceCall look_up{.run = cuda::embedding,
@@ -130,7 +130,7 @@ TEST_CASE("emulated: an id that is not in the table shows as NaN") {
   CHECK(std::isnan(loss));
 }
 
-TEST_CASE("emulated: types that are not computed are refused") {
+TEST_CASE("kernels: types that are not computed are refused") {
   double x = 1;
   const DeviceCall call{.run = cuda::gelu,
                         .inputs = {TensorView(&x, DType::f64, {1})},

@@ -57,27 +57,27 @@ Case tables(const Shape& tokens, std::int64_t vocabulary, std::int64_t channels)
 
 }  // namespace
 
-TEST_CASE("emulated: rows that get a whole block") {
+TEST_CASE("kernels: rows that get a whole block") {
   check(norms({3, 1031}));
   check(norms({2, 1600}));
   check(rows({3, 1031}));
   check(rows({2, 2, 2056}));
 }
 
-TEST_CASE("emulated: sums of several chunks, by rows and by columns") {
+TEST_CASE("kernels: sums of several chunks, by rows and by columns") {
   check(sums({3, 1300}, 0b10));
   check(sums({1300, 3}, 0b01));
   check(sums({40, 60}, 0b11));
   check(sums({1100, 2, 3}, 0b101));
 }
 
-TEST_CASE("emulated: gradients of tables over several tiles") {
+TEST_CASE("kernels: gradients of tables over several tiles") {
   check(tables({3, 100}, 5, 300));
   check(tables({1, 700}, 3, 8));
   check(tables({2, 1}, 40, 257));
 }
 
-TEST_CASE("emulated: nothing to do") {
+TEST_CASE("kernels: nothing to do") {
   check(norms({0, 8}));
   check(rows({0, 8}));
   check(sums({0, 4}, 0b01));

@@ -1,15 +1,19 @@
-// check() of the op table for kernels on the emulator: this file takes the place of
+// check() of the op table for kernels on the emulator or on a GPU: this file takes the place of
 // ops/harness.cpp, so that the cases of tests/ops run here as they stand. Every node of a case that
-// has a CUDA kernel runs on both sides with the same operands.
+// has a CUDA kernel runs on both sides with the same operands. With ASHLAR_OP_RESULTS set, each
+// comparison appends a line of JSON to the file it names.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
+#include <cmath>
+#include <cstdlib>
 #include <deque>
+#include <fstream>
 
 #include "ashlar/autodiff.hpp"
 #include "ashlar/buffer.hpp"
+#include "ashlar/error.hpp"
 #include "ashlar/ops.hpp"
 #include "emulated/device_call.hpp"
 #include "graph/evaluation.hpp"
@@ -97,6 +101,26 @@ bool has_double(const Graph& graph, const Node& node) {
          std::ranges::any_of(node.outputs, is_double);
 }
 
+/// One output of one run of a kernel, compared with the CPU's.
+struct Comparison {
+  std::string_view op;
+  DType dtype;
+  double error, tolerance;
+  bool same_bits;  // in every run: misaligned, in place, with scalars on the device
+};
+
+void record(const Comparison& c) {
+  const char* path = std::getenv("ASHLAR_OP_RESULTS");
+  if (path == nullptr) return;
+  std::ofstream file(path, std::ios::app);
+  file << fmt::format(R"({{"op":"{}","dtype":"{}","error":{},"tolerance":{},"same_bits":{}}})",
+                      c.op, name_of(c.dtype),
+                      std::isfinite(c.error) ? fmt::format("{}", c.error) : "null", c.tolerance,
+                      c.same_bits)
+       << std::endl;
+  if (!file) throw Error(fmt::format("ASHLAR_OP_RESULTS: cannot write {}", path));
+}
+
 /// Compares one node; the evaluation has its inputs, and gets its outputs.
 void check_node(const std::string& name, const Graph& graph, const Node& node,
                 const RunContext& context, Evaluation& evaluation) {
@@ -109,22 +133,27 @@ void check_node(const std::string& name, const Graph& graph, const Node& node,
   call.context = context;
   INFO(name, ": ", std::string(node.op->name));
   const std::vector<std::byte> actual = run_on_device(call);
+  bool same_bits = true;
+  const auto expect_same = [&](const std::vector<std::byte>& again, const std::string& complaint) {
+    same_bits = same_bits && again == actual;
+    CHECK_MESSAGE(again == actual, complaint);
+  };
   DeviceCall other = call;
   other.misaligned = true;
-  CHECK_MESSAGE(run_once(other) == actual, "bits depend on the alignment");
+  expect_same(run_once(other), "bits depend on the alignment");
   for (const int input : node.op->may_reuse) {
     const TensorView& over = call.inputs[static_cast<std::size_t>(input)];
     if (over.data == nullptr || !over.contiguous()) continue;
     other = call;
     other.shared = {{0, input}};
-    CHECK_MESSAGE(run_on_device(other) == actual, "output 0 may not lie over input ", input);
+    expect_same(run_on_device(other), fmt::format("output 0 may not lie over input {}", input));
   }
   RunScalars now = context;
   other = call;
   other.context.on_device = &now;
   other.context.seed = ~now.seed;
   other.context.step = 0;
-  CHECK_MESSAGE(run_once(other) == actual, "the scalars on the device were not read");
+  expect_same(run_once(other), "the scalars on the device were not read");
   evaluation.run(node);
   const std::byte* at = actual.data();
   for (const ValueId id : node.outputs) {
@@ -132,6 +161,7 @@ void check_node(const std::string& name, const Graph& graph, const Node& node,
     const double tolerance = tolerance_of(
         node.op->name, call.inputs.empty() ? expected.dtype : call.inputs[0].dtype, expected.dtype);
     const double error = relative_error(at, expected.data, expected.elements(), expected.dtype);
+    record({node.op->name, expected.dtype, error, tolerance, same_bits});
     CHECK_MESSAGE(error <= tolerance, "relative error ", error, " of ", name_of(expected.dtype),
                   to_string(expected.shape));
     at += expected.bytes();

@@ -1,15 +1,21 @@
-// The kernel that sums, in every order of its threads, against the CPU's.
+// The kernel that sums, in every order of its threads or on a GPU, against the CPU's.
 #include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <vector>
 
 #include "comm/reduce.hpp"
 #include "comm/values.hpp"
 #include "cuda/kernels/reduce_parts.hpp"
-#include "emulator/buffer.hpp"
-#include "emulator/run_in_all_orders.hpp"
+#include "emulated/device_call.hpp"
 
 namespace ashlar {
 namespace {
 
+namespace backend = test::backend;
 using test::Flat;
 
 struct Case {
@@ -47,13 +53,34 @@ Sum sum_on_cpu(const Case& c, const std::vector<Flat>& parts, std::int64_t count
   return sum;
 }
 
-/// As rank `rank`, in pieces of `piece` elements.
-auto sum_by_kernel(const Case& c, const std::vector<Flat>& parts, std::int64_t count, int rank,
-                   std::int64_t piece) {
-  const emulator::Buffer<std::byte> recv(bytes_of(test::filled(c.recv, count, 99)));
-  const emulator::Buffer<double> squares(1);
-  const emulator::Buffer<double> partials(static_cast<std::size_t>(piece / kNormBlock));
-  const emulator::Buffer<std::byte> own(bytes_of(parts[static_cast<std::size_t>(rank)]));
+/// Device memory of a test.
+template <typename T>
+class Array {
+ public:
+  explicit Array(std::size_t count)
+      : bytes_(count * sizeof(T)), memory_(backend::allocate(bytes_)) {}
+  explicit Array(const std::vector<T>& values) : Array(values.size()) {
+    backend::copy(memory_.get(), values.data(), bytes_);
+  }
+  T* data() const { return reinterpret_cast<T*>(memory_.get()); }
+  std::vector<std::byte> bytes() const {
+    std::vector<std::byte> host(bytes_);
+    backend::copy(host.data(), memory_.get(), bytes_);
+    return host;
+  }
+
+ private:
+  std::size_t bytes_;
+  std::shared_ptr<std::byte> memory_;
+};
+
+/// As rank `rank`, in pieces of `piece` elements: the sum of squares, then the values.
+std::vector<std::byte> sum_by_kernel(const Case& c, const std::vector<Flat>& parts,
+                                     std::int64_t count, int rank, std::int64_t piece) {
+  const Array<std::byte> recv(bytes_of(test::filled(c.recv, count, 99)));
+  const Array<double> squares(1);
+  const Array<double> partials(static_cast<std::size_t>(piece / kNormBlock));
+  const Array<std::byte> own(bytes_of(parts[static_cast<std::size_t>(rank)]));
   for (std::int64_t first = 0; first == 0 || first < count; first += piece) {
     const std::int64_t here = std::min(piece, count - first);
     std::vector<std::byte> others;
@@ -62,7 +89,7 @@ auto sum_by_kernel(const Case& c, const std::vector<Flat>& parts, std::int64_t c
       const TensorView part = parts[static_cast<std::size_t>(r)].part(first, here);
       others.insert(others.end(), part.data, part.data + part.bytes());
     }
-    const emulator::Buffer<std::byte> arrived(others);
+    const Array<std::byte> arrived(others);
     cuda::reduce_parts({.own = own.data() + first * size_of(c.source),
                         .others = arrived.data(),
                         .stride = here,
@@ -77,14 +104,24 @@ auto sum_by_kernel(const Case& c, const std::vector<Flat>& parts, std::int64_t c
                         .squares = squares.data(),
                         .first_piece = first == 0,
                         .partials = partials.data()},
-                       {});
+                       backend::stream());
+    backend::stream().synchronize();
   }
-  return std::make_tuple(recv.to_vector(), squares.to_vector());
+  std::vector<std::byte> results = squares.bytes();
+  const std::vector<std::byte> values = recv.bytes();
+  results.insert(results.end(), values.begin(), values.end());
+  return results;
+}
+
+double squares_in(const std::vector<std::byte>& results) {
+  double squares = 0;
+  std::memcpy(&squares, results.data(), sizeof squares);
+  return squares;
 }
 
 }  // namespace
 
-TEST_CASE("emulated: reduce_parts has the bits of the CPU's reduce in every order") {
+TEST_CASE("kernels: reduce_parts has the bits of the CPU's reduce in every order") {
   const Case cases[] = {
       {DType::f32, DType::f32, 3, true},         {DType::bf16, DType::bf16, 4, true},
       {DType::bf16, DType::f32, 2, false, true}, {DType::f32, DType::bf16, 3},
@@ -98,23 +135,23 @@ TEST_CASE("emulated: reduce_parts has the bits of the CPU's reduce in every orde
       CAPTURE(name_of(c.source));
       CAPTURE(name_of(c.recv));
       CAPTURE(count);
-      std::vector<Flat> parts;
+      std::vector<test::Flat> parts;
       for (int r = 0; r < c.ranks; ++r)
         parts.push_back(test::filled(c.source, count, 10 + static_cast<std::uint64_t>(r)));
       const Sum expected = sum_on_cpu(c, parts, count);
       for (const std::int64_t piece : {kNormBlock, 4 * kNormBlock}) {
-        const auto [values, squares] = emulator::run_in_all_orders(
-            [&] { return sum_by_kernel(c, parts, count, c.ranks / 2, piece); });
-        CHECK(values == expected.values);
-        CHECK(squares[0] == expected.squares);
+        const std::vector<std::byte> results =
+            backend::repeat([&] { return sum_by_kernel(c, parts, count, c.ranks / 2, piece); });
+        CHECK(std::ranges::equal(std::span(results).subspan(sizeof(double)), expected.values));
+        CHECK(squares_in(results) == expected.squares);
       }
     }
 }
 
-TEST_CASE("emulated: reduce_parts of nothing sets the squares to nothing") {
-  const emulator::Buffer<double> squares(1);
-  cuda::reduce_parts({.count = 0, .squares = squares.data()}, {});
-  CHECK(squares.to_vector()[0] == 0.0);
+TEST_CASE("kernels: reduce_parts of nothing sets the squares to nothing") {
+  const Array<double> squares(1);
+  cuda::reduce_parts({.count = 0, .squares = squares.data()}, backend::stream());
+  CHECK(squares_in(squares.bytes()) == 0.0);
 }
 
 }  // namespace ashlar

@@ -114,7 +114,7 @@ void check_update(const OptimizerConfig& config, Attributes attributes, std::int
 
 }  // namespace
 
-TEST_CASE("emulated: AdamW in one launch equals the CPU's rule, segment by segment") {
+TEST_CASE("kernels: AdamW in one launch equals the CPU's rule, segment by segment") {
   for (const std::int64_t n : {1, 7, 8, 97, 4099})
     for (const std::int64_t step : {1, 9})
       for (const double ema : {0.0, 0.5}) {
@@ -129,7 +129,7 @@ TEST_CASE("emulated: AdamW in one launch equals the CPU's rule, segment by segme
       }
 }
 
-TEST_CASE("emulated: SGD with and without momentum equals the CPU's rule") {
+TEST_CASE("kernels: SGD with and without momentum equals the CPU's rule") {
   for (const std::int64_t n : {5, 333})
     for (const double momentum : {0.0, 0.9})
       for (const bool nesterov : {false, true}) {
@@ -144,7 +144,7 @@ TEST_CASE("emulated: SGD with and without momentum equals the CPU's rule") {
       }
 }
 
-TEST_CASE("emulated: an update of more segments than one launch holds") {
+TEST_CASE("kernels: an update of more segments than one launch holds") {
   constexpr std::int64_t kSegments = 301, kWidth = 3;
   auto gradient = random<float>(kSegments * kWidth, -1, 1, 1);
   auto master = random<float>(kSegments * kWidth, -1, 1, 2);
@@ -170,7 +170,7 @@ TEST_CASE("emulated: an update of more segments than one launch holds") {
   }
 }
 
-TEST_CASE("emulated: sums of squares in two stages, and the norm") {
+TEST_CASE("kernels: sums of squares in two stages, and the norm") {
   for (const std::int64_t n : {0, 1, 13, 1024, 5000}) {
     auto x = random<bf16>(n, -2, 2, 3);
     double expected = 0;
@@ -197,7 +197,7 @@ TEST_CASE("emulated: sums of squares in two stages, and the norm") {
   CHECK(results[1] == doctest::Approx(1.5 / 6));
 }
 
-TEST_CASE("emulated: gradients are accumulated over micro-batches, parts are packed") {
+TEST_CASE("kernels: gradients are accumulated over micro-batches, parts are packed") {
   auto sum = random<float>(101, -1, 1, 5), x = random<float>(101, -1, 1, 6);
   DeviceCall call{.run = cuda::accumulate,
                   .inputs = {view_of(sum), view_of(x)},

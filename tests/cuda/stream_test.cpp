@@ -1,0 +1,70 @@
+// Streams and events of CUDA: the cases of every device run on it too, and what only it has.
+#include <cuda_runtime_api.h>
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "ashlar/error.hpp"
+#include "cuda/check.h"
+#include "cuda/native_stream.hpp"
+#include "runtime/stream_cases.hpp"
+
+namespace ashlar {
+
+Device test::device_of_streams() { return {DeviceType::cuda, 0}; }
+
+namespace {
+
+const Device kGpu{DeviceType::cuda, 0};
+
+}  // namespace
+
+TEST_CASE("cuda stream: it is a stream of the driver that does not wait for the default one") {
+  const Stream stream(kGpu);
+  const auto native = static_cast<cudaStream_t>(cuda::native_stream(stream));
+  unsigned flags = 0;
+  cuda::check(cudaStreamGetFlags(native, &flags));
+  CHECK(flags == cudaStreamNonBlocking);
+  CHECK(cuda::native_stream({}) == cudaStreamLegacy);
+  CHECK_THROWS_AS(cuda::native_stream(Stream()), InvalidArgument);
+}
+
+TEST_CASE("cuda stream: it waits for an event of the CPU, and the CPU for one of it") {
+  const Stream host, gpu(kGpu);
+  std::atomic<bool> go{false};
+  int value = 0;
+  StreamRef(host).enqueue([&] {
+    while (!go) std::this_thread::yield();
+    value = 1;
+  });
+  const Event written = StreamRef(host).record();
+  std::thread releases([&] { go = true; });
+  StreamRef(gpu).wait(written);
+  StreamRef(gpu).enqueue([&] { value *= 10; });
+  StreamRef(host).wait(StreamRef(gpu).record());
+  StreamRef(host).enqueue([&] { value += 1; });
+  StreamRef(host).synchronize();
+  releases.join();
+  CHECK(value == 11);
+}
+
+TEST_CASE("cuda stream: an event outlives its stream") {
+  Event event;
+  {
+    const Stream stream(kGpu);
+    StreamRef(stream).enqueue([] {});
+    event = StreamRef(stream).record();
+  }
+  event.wait();
+  CHECK(event.done());
+}
+
+TEST_CASE("cuda stream: a device that is not there is refused with its reason") {
+  const int count = device_count(DeviceType::cuda);
+  CHECK_THROWS_AS(Stream(Device{DeviceType::cuda, count}), CudaError);
+  CHECK(cudaGetLastError() == cudaSuccess);
+  CHECK(parse_device("cuda") == kGpu);
+}
+
+}  // namespace ashlar
