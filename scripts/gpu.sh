@@ -1,0 +1,194 @@
+#!/usr/bin/env bash
+# scripts/gpu.sh pack             builds for sm_90 into .gpu/, with the libraries that a machine with a GPU may lack
+# scripts/gpu.sh run PHASE...     there: runs smoke, ops, sanitize; results go into ${RESULTS_DIR:-perf/results}/result.json
+# scripts/gpu.sh build [-D...]    what both do where they must: builds the programs into build/gpu
+# scripts/gpu.sh check            whether the packed programs need no more than such a machine has
+# Exit code 2: wrong use or nothing packed. `run` goes on after a failure and ends with 1. See docs/cuda.md.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+pack=$PWD/.gpu
+root=$pack/root # where the packages are unpacked
+results=${RESULTS_DIR:-perf/results}/result.json
+log=${RESULTS_DIR:-build}/gpu.log # whole outputs
+limit_bytes=$((40 << 20))
+programs=(describe device_test formulas_test stream_test device_memory_test ops)
+libraries=(libdnnl2 libopenblas0-pthread libhwy1 libgomp1 libfmt9 ocl-icd-libopencl1 libgfortran5 libquadmath0)
+headers=(libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev doctest-dev libcli11-dev ocl-icd-opencl-dev opencl-c-headers)
+newest_glibc=2.36
+allowed='^(libdnnl\.so\.2|libhwy\.so\.1|libfmt\.so\.9|libstdc\+\+\.so\.6|libgcc_s\.so\.1|lib[cm]\.so\.6|ld-linux-x86-64\.so\.2)$'
+
+die() {
+  echo "gpu.sh: $*" >&2
+  exit 2
+}
+
+sources_hash() {
+  find CMakeLists.txt CMakePresets.json cmake include src optimizers sharding cuda tests -type f -not -path '*/__pycache__/*' -print0 |
+    LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
+}
+
+# --- pack
+
+build() {
+  if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+  cmake --preset gpu "$@"
+  cmake --build build/gpu --target "${programs[@]/%/_cuda}"
+}
+
+pack_all() {
+  scripts/gpu.sh build || die "the build failed; pack needs nvcc and what scripts/build.sh installs"
+  rm -rf "${pack:?}/bin" "$root"
+  mkdir -p "$pack/bin" "$pack/debs"
+  local program package missing=()
+  for program in "${programs[@]}"; do
+    strip -o "$pack/bin/${program}_cuda" "build/gpu/tests/cuda/${program}_cuda"
+  done
+  for package in "${libraries[@]}" "${headers[@]}"; do
+    compgen -G "$pack/debs/${package}_*.deb" >/dev/null || missing+=("$package")
+  done
+  ((${#missing[@]} == 0)) || (cd "$pack/debs" && apt-get -qq -o APT::Sandbox::User=root download "${missing[@]}") ||
+    die "apt-get could not download ${missing[*]}"
+  sources_hash >"$pack/sources"
+  commit=$(git rev-parse --short HEAD)
+  [[ -z $(git status --porcelain) ]] || commit+=-dirty
+  echo "$commit" >"$pack/commit"
+  check
+  local bytes
+  bytes=$(du -sb "$pack" | cut -f 1)
+  ((bytes <= limit_bytes)) || die ".gpu/ has $bytes bytes, more than $limit_bytes: pack fewer programs or packages"
+  echo "packed .gpu/ of $commit: $((bytes >> 20)) MiB of at most $((limit_bytes >> 20))"
+}
+
+check() {
+  [[ -e $pack/commit || -e $pack/sources ]] || {
+    echo "skipped: nothing is packed; run scripts/gpu.sh pack"
+    exit 77
+  }
+  local program failed=0 library version
+  for program in "$pack"/bin/*; do
+    while read -r library; do
+      [[ $library =~ $allowed ]] && continue
+      echo "$program needs $library, which is not on the list in scripts/gpu.sh" >&2
+      failed=1
+    done < <(readelf -d "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+    version=$(readelf -V "$program" | grep -o 'GLIBC_[0-9.]*' | cut -d _ -f 2 | sort -Vu | tail -n 1)
+    [[ $(printf '%s\n' "$version" "$newest_glibc" | sort -V | tail -n 1) == "$newest_glibc" ]] && continue
+    echo "$program needs glibc $version; $newest_glibc is the newest allowed" >&2
+    failed=1
+  done
+  return "$failed"
+}
+
+# --- run
+
+unpack() {
+  [[ -e $root/done ]] && return
+  mkdir -p "$root"
+  local deb
+  for deb in "$pack"/debs/*.deb; do
+    if command -v dpkg-deb >/dev/null; then
+      dpkg-deb -x "$deb" "$root"
+    else
+      ar p "$deb" data.tar.xz | tar -xJ -C "$root"
+    fi || die "could not unpack $deb; dpkg-deb, or ar and tar with xz, must be there"
+  done
+  touch "$root/done"
+}
+
+library_path() {
+  local lib=$root/usr/lib/x86_64-linux-gnu pip
+  pip=$(python3 -c 'import nvidia, os
+print(":".join(p for n in ("cu13", "cudnn", "nccl") for q in nvidia.__path__ if os.path.isdir(p := os.path.join(q, n, "lib"))))' 2>/dev/null || true)
+  echo "$lib:$lib/openblas-pthread${pip:+:$pip}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+}
+
+in_pack() { LD_LIBRARY_PATH=$libraries_here "$@"; }
+
+starts() { # a program starts when it says what the GPU is, or that there is none
+  local code=0
+  in_pack "$1/describe_cuda" >/dev/null 2>&1 || code=$?
+  ((code == 0 || code == 77))
+}
+
+choose_programs() {
+  bin=$pack/bin
+  starts "$bin" && return
+  echo "the packed programs do not start here: $(in_pack "$bin/describe_cuda" 2>&1 >/dev/null | tail -n 1)"
+  bin=build/gpu/tests/cuda
+  step build 420 scripts/gpu.sh build -DCMAKE_PREFIX_PATH="$root/usr" -DCMAKE_CUDA_ARCHITECTURES=native || exit 1
+  starts "$bin" || die "the programs built here do not start either: $(in_pack "$bin/describe_cuda" 2>&1 | tail -n 1)"
+}
+
+# step NAME SECONDS COMMAND...: runs it, and merges what came of it into the results
+step() {
+  local name=$1 seconds=$2 code=0 begin=$SECONDS
+  shift 2
+  rm -f "$work"/{output,ops,kernels}
+  echo "== $name"
+  LD_LIBRARY_PATH=$libraries_here ASHLAR_OP_RESULTS=$work/ops ASHLAR_KERNELS=$work/kernels \
+    timeout --kill-after=10 "$seconds" "$@" >"$work/output" 2>&1 || code=$?
+  { echo "== $name: $*" && cat "$work/output"; } >>"$log"
+  python3 scripts/gpu_results.py "$results" --name "$name" --command "${*//$PWD\//}" --commit "$(cat "$pack/commit")" \
+    --device "$device" --exit-code "$code" --seconds "$((SECONDS - begin))" --limit "$seconds" --work "$work" || failed=1
+  ((code == 0)) || failed=1
+  return "$code"
+}
+
+phase() {
+  local tool program
+  case $1 in
+    smoke)
+      step smoke.describe 60 "$bin/describe_cuda" || true
+      for program in device_test formulas_test stream_test device_memory_test; do
+        step "smoke.$program" 90 "$bin/${program}_cuda" || true
+      done
+      ;;
+    ops) step ops 240 "$bin/ops_cuda" || true ;;
+    sanitize)
+      for tool in memcheck racecheck; do
+        ASHLAR_GPU_RUNS=1 step "sanitize.$tool" 270 compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/ops_cuda" || true
+      done
+      ;;
+    stages | ours)
+      echo "gpu.sh: phase $1 cannot run yet: the Executor does not run on CUDA, and there is no train_gpt --device cuda" >&2
+      failed=1
+      ;;
+    torch | xl)
+      echo "gpu.sh: phase $1 cannot run yet: it compares with or extends phase 'ours', which is not there" >&2
+      failed=1
+      ;;
+  esac
+}
+
+run_phases() {
+  local name
+  (($# > 0)) || die "run needs phases: smoke ops sanitize stages ours torch xl"
+  for name in "$@"; do
+    [[ $name =~ ^(smoke|ops|sanitize|stages|ours|torch|xl)$ ]] || die "no phase '$name'; choose of smoke ops sanitize stages ours torch xl"
+  done
+  command -v python3 >/dev/null || die "run needs python3, which writes the results"
+  [[ -e $pack/commit ]] || die "nothing is packed; run scripts/gpu.sh pack where the toolkit is, and bring .gpu/ along"
+  [[ $(sources_hash) == "$(cat "$pack/sources")" ]] || die "the sources differ from the packed ones; run scripts/gpu.sh pack again"
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  export PATH=$PATH:/usr/local/cuda/bin
+  mkdir -p "$(dirname "$log")"
+  : >"$log"
+  failed=0 device=''
+  unpack
+  libraries_here=$(library_path)
+  choose_programs
+  device=$(in_pack "$bin/describe_cuda" 2>/dev/null || true)
+  for name in "$@"; do phase "$name"; done
+  echo "results: $results; what the programs said: $log"
+  return "$failed"
+}
+
+case ${1:-} in
+  pack) pack_all ;;
+  run) run_phases "${@:2}" ;;
+  build) build "${@:2}" ;;
+  check) check ;;
+  *) die "say pack, run PHASE..., build or check" ;;
+esac
