@@ -96,7 +96,8 @@ Json json_of(std::span<const Change> all) {
 }  // namespace
 
 void print_difference(const std::string& before, const std::string& after, bool json) {
-  const std::vector<Change> all = changes(read(before), read(after));
+  const Json first = read(before), second = read(after);
+  const std::vector<Change> all = changes(first, second);
   if (json) {
     fmt::print("{}\n", json_of(all).dump(2, ' ', false, Json::error_handler_t::replace));
     return;
