@@ -12,7 +12,7 @@ root=$pack/root # where the packages are unpacked
 results=${RESULTS_DIR:-perf/results}/result.json
 log=${RESULTS_DIR:-build}/gpu.log # whole outputs
 limit_bytes=$((40 << 20))
-programs=(describe device_test formulas_test stream_test device_memory_test ops)
+programs=(describe device_test formulas_test stream_test device_memory_test ops products_test)
 libraries=(libdnnl2 libopenblas0-pthread libhwy1 libgomp1 libfmt9 ocl-icd-libopencl1 libgfortran5 libquadmath0)
 headers=(libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev doctest-dev libcli11-dev ocl-icd-opencl-dev opencl-c-headers)
 newest_glibc=2.36
@@ -144,14 +144,17 @@ phase() {
         step "smoke.$program" 90 "$bin/${program}_cuda" || true
       done
       ;;
-    ops) step ops 240 "$bin/ops_cuda" || true ;;
+    ops)
+      step ops 240 "$bin/ops_cuda" || true
+      step ops.products 90 "$bin/products_test_cuda" || true
+      ;;
     sanitize)
       for tool in memcheck racecheck; do
         ASHLAR_GPU_RUNS=1 step "sanitize.$tool" 270 compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/ops_cuda" || true
       done
       ;;
     stages | ours)
-      echo "gpu.sh: phase $1 cannot run yet: the Executor does not run on CUDA, and there is no train_gpt --device cuda" >&2
+      echo "gpu.sh: phase $1 cannot run yet: there is no train_gpt --device cuda" >&2
       failed=1
       ;;
     torch | xl)
