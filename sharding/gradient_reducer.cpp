@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
 
 #include "ashlar/error.hpp"
 #include "comm/reduce.hpp"
@@ -77,6 +78,7 @@ void GradientReducer::make_buckets() {
 void GradientReducer::restart() {
   launched_ = 0;
   touched_ = false;
+  in_vain_ = false;
   squares_.assign(layout_.flats().size(), 0);
   for (int f = 0; f < static_cast<int>(travels_.size()); ++f) {
     travel(f).clean = false;
@@ -178,16 +180,28 @@ void GradientReducer::ready(int p, const TensorView& gradient) {
   if (options_.overlap) launch_complete();
 }
 
-/// Waits for nobody: a rank that leaves a gradient out reduces later, and may need this one before.
 void GradientReducer::launch_complete() {
   const auto complete = [&](int f) { return travel(f).missing == 0; };
-  const auto room = [&] {
-    if (in_flight_.size() < kMostInFlight) return true;
-    return in_flight_.front().work.done() && lands_alone(in_flight_.front().bucket);
-  };
-  while (launched_ < buckets_.size() && room() &&
-         std::ranges::all_of(buckets_[launched_], complete))
+  while (launched_ < buckets_.size() && std::ranges::all_of(buckets_[launched_], complete) &&
+         has_room())
     launch(launched_);
+}
+
+/// Peers that are a little late are waited for, so that no more than two buckets are in use. Not
+/// for long: a rank that leaves a gradient out reduces in step(), and may need this one before.
+bool GradientReducer::has_room() {
+  if (in_flight_.size() < kMostInFlight) return true;
+  const InFlight& oldest = in_flight_.front();
+  if (!lands_alone(oldest.bucket)) return false;
+  const auto end = std::chrono::steady_clock::now() + patience_;
+  while (!oldest.work.done()) {
+    if (in_vain_) return false;
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+    if (std::chrono::steady_clock::now() < end) continue;
+    in_vain_ = true;
+    patience_ /= 4;
+  }
+  return true;
 }
 
 /// The buffer that a registered flat, or one in another wire type, is sent from.

@@ -2,6 +2,7 @@
 // of whole units, summed into the rank's own shard.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <optional>
 #include <vector>
@@ -31,7 +32,8 @@ class GradientReducer {
   /// Where a parameter's local gradient is added up; the flat is zeroed at its first use in a step.
   /// @throws InvalidArgument when it has been reported.
   TensorView local(int parameter);
-  /// The gradient is complete where registration or local() put it. Waits for no other rank.
+  /// The gradient is complete where registration or local() put it. Waits for other ranks half a
+  /// second at most.
   /// @throws InvalidArgument when it was reported before, or lies nowhere.
   void ready(int parameter);
   /// The gradient is complete and is copied from `gradient`. @throws InvalidArgument likewise, and
@@ -83,6 +85,7 @@ class GradientReducer {
   void note_ready(int parameter);
   void make_buckets();
   void launch_complete();
+  bool has_room();
   void launch(std::size_t bucket);
   TensorView outgoing(int f);
   TensorView whole_send(int f);
@@ -105,6 +108,8 @@ class GradientReducer {
   std::deque<InFlight> in_flight_;
   std::vector<double> squares_;
   bool touched_ = false;
+  std::chrono::microseconds patience_{500'000};  // of a step with its peers
+  bool in_vain_ = false;                         // it has run out in this step
 };
 
 }  // namespace ashlar
