@@ -160,8 +160,39 @@ TEST_CASE("torch: no_sync accumulates, ZeroAdamW takes parameters alone") {
       sharded.step();
       loss_of(b, step, 4 * world.rank(), 4 * world.rank() + 4).backward();
       zero.step();
+      zero.zero_grad();
     }
     CHECK(torch::allclose(a->embedding->weight, b->embedding->weight, 1e-5, 1e-6));
+  });
+}
+
+TEST_CASE("torch: ZeroAdamW reads gradients at the step and leaves them, as torch's does") {
+  torch::set_num_threads(1);
+  const auto backward = [](Network& network, int step, int first, int last) {
+    loss_of(network, step, first, last).backward();
+    loss_of(network, step + 1, first, last).backward();  // adds
+    for (const torch::Tensor& p : network->parameters()) p.mutable_grad().mul_(0.25);
+  };
+  Network plain = make();
+  torch::optim::AdamW optimizer(plain->parameters(), torch::optim::AdamWOptions(1e-2));
+  for (int step = 0; step < 4; ++step) {
+    backward(plain, step, 0, kBatch);
+    torch::nn::utils::clip_grad_norm_(plain->parameters(), 0.05);
+    optimizer.step();
+    optimizer.zero_grad();
+  }
+  ashlar::launch_threads(2, [&](Communicator& world) {
+    Network network = make();
+    ashlar::torch::ZeroAdamW zero(network->parameters(), world, ashlar::AdamW{.lr = 1e-2}, 0.05);
+    for (int step = 0; step < 4; ++step) {
+      backward(network, step, 4 * world.rank(), 4 * world.rank() + 4);
+      const torch::Tensor before = network->embedding->weight.grad().clone();
+      zero.step();
+      CHECK(torch::equal(network->embedding->weight.grad(), before));
+      zero.zero_grad();
+      CHECK(!network->embedding->weight.grad().defined());
+    }
+    CHECK(torch::allclose(plain->embedding->weight, network->embedding->weight, 1e-5, 1e-6));
   });
 }
 

@@ -331,20 +331,42 @@ Sharded shard(const Model& model, Communicator& world, const OptimizerConfig& op
   return Sharded(*model, world, optimizer, options, decay);
 }
 
-/// AdamW with its states sharded, for parameters alone: as torch::optim::AdamW, but that step()
-/// ends with gradients gone.
-class ZeroAdamW : public Sharded {
+/// AdamW with its states sharded, for parameters alone: torch::optim::AdamW over the mean of the
+/// ranks' gradients. step() reads this rank's where backward left them, with all that was done to
+/// them since, and leaves them there.
+class ZeroAdamW {
  public:
-  ZeroAdamW(const std::vector<at::Tensor>& parameters, Communicator& world, const AdamW& options)
-      : Sharded(number(parameters), world, options, {.stage = 1}) {}
+  /// Takes over rank 0's values. Collective. @param clip of the norm of the mean gradient; 0: off
+  ZeroAdamW(const std::vector<at::Tensor>& parameters, Communicator& world, const AdamW& options,
+            double clip = 0)
+      : parameters_(parameters),
+        optimizer_(list(parameters), world, options, {.stage = 1, .clip = clip}) {}
+
+  /// Collective. A parameter without a gradient counts as zeros.
+  UpdateResult step() {
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      if (!parameters_[i].grad().defined()) continue;
+      const at::Tensor gradient = parameters_[i].grad().contiguous();
+      optimizer_.grad_ready(std::to_string(i), view_of(gradient));
+    }
+    return optimizer_.step();
+  }
+  void zero_grad() {
+    for (const at::Tensor& parameter : parameters_) parameter.mutable_grad().reset();
+  }
+  ShardedOptimizer& optimizer() { return optimizer_; }
 
  private:
-  static std::vector<Named> number(const std::vector<at::Tensor>& parameters) {
-    std::vector<Named> named;
-    for (const at::Tensor& tensor : parameters)
-      named.push_back({std::to_string(named.size()), "", tensor, true});
-    return named;
+  static ParameterList list(const std::vector<at::Tensor>& parameters) {
+    ParameterList list;
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      list.add(std::to_string(i), view_of(parameters[i]), {},
+               {.trainable = parameters[i].requires_grad()});
+    return list;
   }
+
+  std::vector<at::Tensor> parameters_;
+  ShardedOptimizer optimizer_;
 };
 
 }  // namespace ashlar::torch
