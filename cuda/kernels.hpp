@@ -18,7 +18,7 @@ using Kernel = DeviceKernel;
 
 /// All of them, by name in ascending order.
 std::span<const Kernel> kernels_of_ops();
-/// Null where an op has no kernel of ours (products: cuBLASLt).
+/// Null where an op has no kernel of ours; products: find_product of cuda/products.hpp.
 const Kernel* find_kernel(std::string_view op);
 
 // Element-wise; broadcast and strided operands where the CPU's kernel takes them.
