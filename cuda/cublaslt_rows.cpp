@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "cuda/kernel_table.hpp"
 #include "cuda/products.hpp"
 #include "ops/product/rows.hpp"
 
@@ -49,10 +50,7 @@ void run_linear(const KernelArguments& a, const TensorView& result) {
 
 std::span<const Kernel> kernels_of_products() { return kTable; }
 
-const Kernel* find_product(std::string_view op) {
-  const auto found = std::ranges::lower_bound(kTable, op, {}, &Kernel::op);
-  return found != kTable.end() && found->op == op ? &*found : nullptr;
-}
+const Kernel* find_product(std::string_view op) { return find_in(kTable, op); }
 
 std::int64_t product_workspace(const OpShapes&) { return kProductWorkspace; }
 

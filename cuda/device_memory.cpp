@@ -1,10 +1,9 @@
 // Pinned host memory, copies, peers and what a device has left.
 #include "ashlar/device_memory.hpp"
 
-#include <cstring>
-
 #include "cuda/current_device.hpp"
 #include "cuda/native_stream.hpp"
+#include "memory/host_bytes.hpp"
 #include "memory/out_of_memory.hpp"
 
 namespace ashlar {
@@ -42,25 +41,16 @@ MemoryResource& pinned_memory() {
 }
 
 void copy_async(void* to, const void* from, std::int64_t bytes, StreamRef stream) {
-  const auto size = static_cast<std::size_t>(bytes);
-  if (stream.is_inline())
-    std::memcpy(to, from, size);
-  else if (stream.device().type == DeviceType::cpu)
-    stream.enqueue([=] { std::memcpy(to, from, size); });
-  else
-    cuda::check(cudaMemcpyAsync(to, from, size, cudaMemcpyDefault,
-                                static_cast<cudaStream_t>(cuda::native_stream(stream))));
+  if (stream.device().type == DeviceType::cpu) return detail::copy_on_host(to, from, bytes, stream);
+  cuda::check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault,
+                              static_cast<cudaStream_t>(cuda::native_stream(stream))));
 }
 
 void fill_async(void* to, std::uint8_t value, std::int64_t bytes, StreamRef stream) {
-  const auto size = static_cast<std::size_t>(bytes);
-  if (stream.is_inline())
-    std::memset(to, value, size);
-  else if (stream.device().type == DeviceType::cpu)
-    stream.enqueue([=] { std::memset(to, value, size); });
-  else
-    cuda::check(
-        cudaMemsetAsync(to, value, size, static_cast<cudaStream_t>(cuda::native_stream(stream))));
+  if (stream.device().type == DeviceType::cpu)
+    return detail::fill_on_host(to, value, bytes, stream);
+  cuda::check(cudaMemsetAsync(to, value, static_cast<std::size_t>(bytes),
+                              static_cast<cudaStream_t>(cuda::native_stream(stream))));
 }
 
 bool enable_peer_access(Device from, Device to) {

@@ -32,8 +32,8 @@ class GradientReducer {
   /// Where a parameter's local gradient is added up; the flat is zeroed at its first use in a step.
   /// @throws InvalidArgument when it has been reported.
   TensorView local(int parameter);
-  /// The gradient is complete where registration or local() put it. Waits for other ranks half a
-  /// second at most.
+  /// The gradient is complete where registration or local() put it. Waits for ranks that are
+  /// late, half a second at most where two buckets travel already.
   /// @throws InvalidArgument when it was reported before, or lies nowhere.
   void ready(int parameter);
   /// The gradient is complete and is copied from `gradient`. @throws InvalidArgument likewise, and
@@ -108,7 +108,7 @@ class GradientReducer {
   std::deque<InFlight> in_flight_;
   std::vector<double> squares_;
   bool touched_ = false;
-  std::chrono::microseconds patience_{500'000};  // of a step with its peers
+  std::chrono::microseconds patience_{500'000};  // for one bucket of peers
   bool in_vain_ = false;                         // it has run out in this step
 };
 

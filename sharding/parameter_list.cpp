@@ -44,7 +44,6 @@ void ParameterList::push(std::string name, const Shape& shape, DType dtype,
     throw InvalidArgument(
         fmt::format("parameter '{}' is {}; parameters are f32, bf16 or f16", name, name_of(dtype)));
   }
-  require_new(name);
   Entry& entry = entries_.emplace_back();
   entry.parameter.name = std::move(name);
   entry.parameter.shape = shape;
@@ -89,6 +88,7 @@ void ParameterList::add(std::string name, const TensorView& values, const Tensor
 
 void ParameterList::allocate(std::string name, const Shape& shape, DType dtype,
                              const ParameterOptions& options) {
+  require_new(name);
   push(std::move(name), shape, dtype, options);
   entries_.back().owned = true;
 }

@@ -15,11 +15,7 @@ namespace {
 
 void require_options(const Registered& registered, const OptimizerConfig& optimizer,
                      const ShardedOptions& options) {
-  const double rate = options.schedule
-                          ? options.schedule->lr
-                          : std::visit([](const auto& rule) { return rule.lr; }, optimizer);
-  if (!(rate >= 0 && std::isfinite(rate)))
-    throw InvalidArgument(fmt::format("a learning rate of {}: it must be finite, 0 or more", rate));
+  require_rate(options.schedule ? options.schedule->lr : rate_of(optimizer));
   if (options.stage < 0 || options.stage > 3)
     throw InvalidArgument(
         fmt::format("ZeRO stage {} does not exist; use 0, 1, 2 or 3", options.stage));
@@ -120,6 +116,15 @@ std::vector<std::string> checksums(const Registered& registered) {
 }
 
 }  // namespace
+
+double rate_of(const OptimizerConfig& optimizer) {
+  return std::visit([](const auto& rule) { return rule.lr; }, optimizer);
+}
+
+void require_rate(double rate) {
+  if (!(rate >= 0 && std::isfinite(rate)))
+    throw InvalidArgument(fmt::format("a learning rate of {}: it must be finite, 0 or more", rate));
+}
 
 Registered agree(const ParameterList& list, Communicator& communicator,
                  const OptimizerConfig& optimizer, const ShardedOptions& options) {

@@ -9,6 +9,11 @@
 
 namespace ashlar {
 
+/// The learning rate of a rule without a schedule.
+double rate_of(const OptimizerConfig& optimizer);
+/// @throws InvalidArgument unless it is finite and 0 or more.
+void require_rate(double rate);
+
 /// The list with its units resolved, after every rank has shown that it has the same and that the
 /// options fit. Collective. @throws InvalidArgument on every rank.
 Registered agree(const ParameterList& list, Communicator& communicator,

@@ -6,7 +6,9 @@ find_package(Boost REQUIRED COMPONENTS context)
 
 file(GLOB sources CONFIGURE_DEPENDS support/emulator/*.cpp)
 if(NOT ASHLAR_CUDA)  # what of the room needs no toolkit
-  list(APPEND sources ${PROJECT_SOURCE_DIR}/cuda/launch.cpp ${PROJECT_SOURCE_DIR}/cuda/kernels/table.cpp)
+  foreach(file launch kernels/table shared_library)
+    list(APPEND sources ${PROJECT_SOURCE_DIR}/cuda/${file}.cpp)
+  endforeach()
 endif()
 add_library(ashlar_emulator STATIC ${sources})
 target_include_directories(ashlar_emulator PUBLIC support)

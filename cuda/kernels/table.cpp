@@ -1,7 +1,7 @@
 // Which kernel serves which op.
-#include <algorithm>
 #include <array>
 
+#include "cuda/kernel_table.hpp"
 #include "cuda/kernels.hpp"
 
 namespace ashlar::cuda {
@@ -65,9 +65,6 @@ static_assert(std::ranges::is_sorted(kTable, {}, &Kernel::op));
 
 std::span<const Kernel> kernels_of_ops() { return kTable; }
 
-const Kernel* find_kernel(std::string_view op) {
-  const auto found = std::ranges::lower_bound(kTable, op, {}, &Kernel::op);
-  return found != kTable.end() && found->op == op ? &*found : nullptr;
-}
+const Kernel* find_kernel(std::string_view op) { return find_in(kTable, op); }
 
 }  // namespace ashlar::cuda

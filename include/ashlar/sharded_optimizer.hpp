@@ -124,8 +124,9 @@ class ShardedOptimizer {
 
   /// The gradient of a parameter is complete: its unit may travel beside what is left of backward.
   /// Optional where the gradient lies in memory known from registration.
-  /// Waits for other ranks half a second at most. @throws InvalidArgument for a parameter that is
-  /// unknown, frozen, or reported twice in a step, and when its gradient's memory is unknown.
+  /// Waits for ranks that are late, half a second at most where two buckets travel already.
+  /// @throws InvalidArgument for a parameter that is unknown, frozen, or reported twice in a step,
+  /// and when its gradient's memory is unknown.
   void grad_ready(std::string_view parameter);
   /// The same for a gradient that lies elsewhere; its memory is free again on return.
   /// @throws InvalidArgument also for another shape.

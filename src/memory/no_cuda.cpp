@@ -1,8 +1,7 @@
 // Device memory where CUDA was not built in; cuda/ otherwise.
-#include <cstring>
-
 #include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
+#include "memory/host_bytes.hpp"
 #include "runtime/stream_state.hpp"
 
 namespace ashlar {
@@ -15,19 +14,11 @@ std::unique_ptr<PageSource> device_pages(Device device, bool) {
 MemoryResource& pinned_memory() { throw CudaError(detail::why_no_cuda()); }
 
 void copy_async(void* to, const void* from, std::int64_t bytes, StreamRef stream) {
-  const auto size = static_cast<std::size_t>(bytes);
-  if (stream.is_inline())
-    std::memcpy(to, from, size);
-  else
-    stream.enqueue([=] { std::memcpy(to, from, size); });
+  detail::copy_on_host(to, from, bytes, stream);
 }
 
 void fill_async(void* to, std::uint8_t value, std::int64_t bytes, StreamRef stream) {
-  const auto size = static_cast<std::size_t>(bytes);
-  if (stream.is_inline())
-    std::memset(to, value, size);
-  else
-    stream.enqueue([=] { std::memset(to, value, size); });
+  detail::fill_on_host(to, value, bytes, stream);
 }
 
 bool enable_peer_access(Device, Device) { throw CudaError(detail::why_no_cuda()); }
