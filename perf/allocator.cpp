@@ -1,7 +1,8 @@
 // The caching allocator against malloc and mimalloc (left out, with a word, where its library is
 // missing) in interleaved rounds, and replays of traces. Prints one JSON object. Flags: --rounds R
-// (15), --pairs N (200000), --trace FILE (more traces to replay). Medians, and the fastest round
-// for machines that do other work as well.
+// (15), --pairs N (200000), --trace FILE (more traces to replay), --device cuda (its memory and
+// streams, the caching allocator alone, replays without a simulated device). Medians, and the
+// fastest round for machines that do other work as well.
 #include <dlfcn.h>
 #include <fmt/format.h>
 
@@ -12,6 +13,8 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <span>
@@ -21,6 +24,8 @@
 
 #include "ashlar/allocation_trace.hpp"
 #include "ashlar/caching_resource.hpp"
+#include "ashlar/device_memory.hpp"
+#include "ashlar/run_main.hpp"
 #include "hardware.hpp"
 #include "timing.hpp"
 
@@ -126,8 +131,19 @@ bool add_mimalloc(std::vector<Allocator>& allocators) {
   return true;
 }
 
-ordered_json measure_pairs(int rounds, int pairs) {
-  const auto pages = ashlar::host_pages();
+std::unique_ptr<ashlar::PageSource> pages_of(ashlar::Device device) {
+  return device.type == ashlar::DeviceType::cpu ? ashlar::host_pages()
+                                                : ashlar::device_pages(device);
+}
+
+std::vector<ashlar::Stream> streams_on(ashlar::Device device, int count) {
+  std::vector<ashlar::Stream> streams;
+  for (int i = 0; i < count; ++i) streams.emplace_back(device);
+  return streams;
+}
+
+ordered_json measure_pairs(ashlar::Device device, int rounds, int pairs) {
+  const auto pages = pages_of(device);
   ashlar::CachingResource caching(*pages);
   constexpr auto kCategory = ashlar::Category::activation;
   std::vector<Allocator> allocators{
@@ -137,16 +153,18 @@ ordered_json measure_pairs(int rounds, int pairs) {
        },
        [&](void* pointer, std::int64_t bytes, ashlar::StreamRef stream) {
          caching.deallocate(pointer, bytes, kCategory, stream);
-       }},
-      system_malloc()};
-  if (!add_mimalloc(allocators)) fmt::print(stderr, "mimalloc is not installed: left out\n");
+       }}};
+  if (device.type == ashlar::DeviceType::cpu) {
+    allocators.push_back(system_malloc());
+    if (!add_mimalloc(allocators)) fmt::print(stderr, "mimalloc is not installed: left out\n");
+  }
 
   ordered_json results = ordered_json::array();
   for (const int threads : {1, 2})
     for (const Pattern& pattern : patterns()) {
       // Of all rounds: a new stream finds no memory of its own, and the first rounds map pages: two
       // threads that do not wait for each other meet new peaks of live bytes for a while.
-      const std::vector<ashlar::Stream> streams(static_cast<std::size_t>(threads));
+      const std::vector<ashlar::Stream> streams = streams_on(device, threads);
       std::vector<std::vector<double>> times(allocators.size());
       std::int64_t source_calls = 0;
       for (int round = -3; round < rounds; ++round) {
@@ -168,16 +186,36 @@ ordered_json measure_pairs(int rounds, int pairs) {
   return results;
 }
 
+/// What traces are replayed on: a GPU, else a simulated device.
+struct ReplayDevice {
+  explicit ReplayDevice(ashlar::Device device) {
+    if (device.type == ashlar::DeviceType::cpu) {
+      auto simulated = std::make_unique<ashlar::SimulatedPages>(INT64_MAX, kRunAhead);
+      options = simulated->replay_options();
+      pages = std::move(simulated);
+    } else {
+      pages = ashlar::device_pages(device);
+      options.stream = [this, device](std::uint64_t number) -> ashlar::StreamRef {
+        return streams.try_emplace(number, device).first->second;
+      };
+    }
+  }
+  static constexpr int kRunAhead = 300;  // operations
+  std::map<std::uint64_t, ashlar::Stream> streams;
+  std::unique_ptr<ashlar::PageSource> pages;
+  ashlar::ReplayOptions options;
+};
+
 ordered_json measure_replay(const std::string& name, const ashlar::Trace& trace, bool order_streams,
-                            int rounds) {
+                            ashlar::Device where, int rounds) {
   ordered_json row;
   std::vector<double> times;
   for (int round = 0; round < rounds; ++round) {
-    ashlar::SimulatedPages device(INT64_MAX, 300);
+    ReplayDevice device(where);
     ashlar::CachingOptions options;
     options.order_streams = order_streams;
-    ashlar::CachingResource caching(device, options);
-    const ashlar::ReplayReport report = ashlar::replay(trace, caching, device.replay_options());
+    ashlar::CachingResource caching(*device.pages, options);
+    const ashlar::ReplayReport report = ashlar::replay(trace, caching, device.options);
     const ashlar::CachingStatistics statistics = caching.statistics();
     times.push_back(report.nanoseconds / static_cast<double>(report.operations));
     row = {{"trace", name},
@@ -200,37 +238,49 @@ int main(int argc, char** argv) {
   CLI::App app("The caching allocator against malloc and mimalloc, and replays of traces");
   int rounds = 15;
   int pairs = 200'000;
+  std::string device_name = "cpu";
   std::vector<std::filesystem::path> files;
+  app.add_option("--device", device_name, "cpu | cuda");
   app.add_option("--rounds", rounds)->check(CLI::PositiveNumber);
   app.add_option("--pairs", pairs)->check(CLI::PositiveNumber);
   app.add_option("--trace", files)->check(CLI::ExistingFile);
   CLI11_PARSE(app, argc, argv);
 
-  const ordered_json pair_results = measure_pairs(rounds, pairs);
-  ordered_json replays = ordered_json::array();
-  const auto add = [&](const std::string& name, const ashlar::Trace& trace) {
-    replays.push_back(measure_replay(name, trace, true, rounds));
-  };
-  add("fsdp", ashlar::fsdp_trace());
-  replays.push_back(measure_replay("fsdp", ashlar::fsdp_trace(), false, rounds));
-  ashlar::FsdpTrace large;
-  large.layers = 48;
-  large.steps = 3;
-  large.ranks = 64;
-  large.width = 4096;
-  large.tokens = 2048;
-  add("fsdp, 48 layers of 4096, 64 ranks", ashlar::fsdp_trace(large));
-  for (const unsigned seed : {1U, 2U, 3U})
-    add(fmt::format("variable lengths, seed {}", seed), ashlar::variable_lengths_trace(seed));
-  add("steady step", ashlar::steady_step_trace());
-  add("random sizes", ashlar::random_sizes_trace(1));
-  for (const std::filesystem::path& file : files) add(file.string(), ashlar::read_trace(file));
+  return ashlar::run_main("perf_allocator", [&] {
+    const ashlar::Device device = ashlar::parse_device(device_name);
+    const ordered_json pair_results = measure_pairs(device, rounds, pairs);
+    ordered_json replays = ordered_json::array();
+    const auto add = [&](const std::string& name, const ashlar::Trace& trace) {
+      replays.push_back(measure_replay(name, trace, true, device, rounds));
+    };
+    add("fsdp", ashlar::fsdp_trace());
+    replays.push_back(measure_replay("fsdp", ashlar::fsdp_trace(), false, device, rounds));
+    ashlar::FsdpTrace large;
+    large.layers = 48;
+    large.steps = 3;
+    large.ranks = 64;
+    large.width = 4096;
+    large.tokens = 2048;
+    if (device.type == ashlar::DeviceType::cpu)  // needs no bytes there
+      add("fsdp, 48 layers of 4096, 64 ranks", ashlar::fsdp_trace(large));
+    for (const unsigned seed : {1U, 2U, 3U})
+      add(fmt::format("variable lengths, seed {}", seed), ashlar::variable_lengths_trace(seed));
+    add("steady step", ashlar::steady_step_trace());
+    add("random sizes", ashlar::random_sizes_trace(1));
+    for (const std::filesystem::path& file : files) add(file.string(), ashlar::read_trace(file));
 
-  double load = 0;
-  std::ifstream("/proc/loadavg") >> load;
-  const ordered_json report{{"benchmark", "allocator"}, {"load_average", load},
-                            {"hardware", hardware()},   {"rounds", rounds},
-                            {"pairs", pairs},           {"run_ahead_operations", 300},
-                            {"results", pair_results},  {"replays", replays}};
-  fmt::print("{}\n", report.dump(2));
+    double load = 0;
+    std::ifstream("/proc/loadavg") >> load;
+    const ordered_json report{{"benchmark", "allocator"},
+                              {"device", ashlar::to_string(device)},
+                              {"load_average", load},
+                              {"hardware", hardware()},
+                              {"rounds", rounds},
+                              {"pairs", pairs},
+                              {"run_ahead_operations", ReplayDevice::kRunAhead},
+                              {"results", pair_results},
+                              {"replays", replays}};
+    fmt::print("{}\n", report.dump(2));
+    return 0;
+  });
 }

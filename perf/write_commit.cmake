@@ -1,4 +1,5 @@
 # Writes HEADER, which says what SOURCE is at, when that has changed: run at every build.
+cmake_minimum_required(VERSION 3.25)
 set(commit unknown)
 find_package(Git QUIET)
 if(Git_FOUND)

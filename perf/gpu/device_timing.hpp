@@ -1,0 +1,37 @@
+// Seconds of work on a GPU between two events of a stream.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <functional>
+#include <vector>
+
+#include "ashlar/device.hpp"
+#include "cuda/check.h"
+#include "cuda/native_stream.hpp"
+
+namespace ashlar::perf {
+
+/// Each of `rounds` runs of `work`, which enqueues on `stream`, after `warm_up` that do not count.
+inline std::vector<double> device_seconds(StreamRef stream, int warm_up, int rounds,
+                                          const std::function<void()>& work) {
+  auto* native = static_cast<cudaStream_t>(cuda::native_stream(stream));
+  cudaEvent_t begin{}, end{};
+  cuda::check(cudaEventCreate(&begin));
+  cuda::check(cudaEventCreate(&end));
+  std::vector<double> seconds;
+  for (int round = -warm_up; round < rounds; ++round) {
+    cuda::check(cudaEventRecord(begin, native));
+    work();
+    cuda::check(cudaEventRecord(end, native));
+    cuda::check(cudaEventSynchronize(end));
+    float milliseconds = 0;
+    cuda::check(cudaEventElapsedTime(&milliseconds, begin, end));
+    if (round >= 0) seconds.push_back(1e-3 * static_cast<double>(milliseconds));
+  }
+  cuda::check(cudaEventDestroy(begin));
+  cuda::check(cudaEventDestroy(end));
+  return seconds;
+}
+
+}  // namespace ashlar::perf
