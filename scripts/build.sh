@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/build.sh [release|dev|asan|tsan|cuda] [target...]
+# scripts/build.sh [release|dev|asan|tsan|no-cuda|cuda] [target...]
 # Installs what is missing of scripts/apt-packages.txt (with targets named: but for what only tests need), configures, and
 # builds into build/<preset>. With targets named a fresh build leaves CUDA out, until all is built. Says nothing when there
 # is nothing to do.
@@ -9,9 +9,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 preset=${1:-release}
 targets=("${@:2}")
 case $preset in
-  release | dev | asan | tsan | cuda) ;;
+  release | dev | asan | tsan | no-cuda | cuda) ;;
   *)
-    echo "build.sh: no preset '$preset'; choose release, dev, asan, tsan or cuda" >&2
+    echo "build.sh: no preset '$preset'; choose release, dev, asan, tsan, no-cuda or cuda" >&2
     exit 2
     ;;
 esac

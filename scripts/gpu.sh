@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # scripts/gpu.sh pack             builds for sm_90 into .gpu/, with the libraries that a machine with a GPU may lack
-# scripts/gpu.sh run PHASE...     there: runs smoke, ops, sanitize; results go into ${RESULTS_DIR:-perf/results}/result.json
+# scripts/gpu.sh run PHASE...     there: smoke ops sanitize stages ours torch xl; results go into ${RESULTS_DIR:-perf/results}/result.json
 # scripts/gpu.sh build [-D...]    what both do where they must: builds the programs into build/gpu
 # scripts/gpu.sh check            whether the packed programs need no more than such a machine has
 # Exit code 2: wrong use or nothing packed. `run` goes on after a failure and ends with 1. See docs/cuda.md.
@@ -12,9 +12,11 @@ root=$pack/root # where the packages are unpacked
 results=${RESULTS_DIR:-perf/results}/result.json
 log=${RESULTS_DIR:-build}/gpu.log # whole outputs
 limit_bytes=$((40 << 20))
-programs=(describe device_test formulas_test stream_test device_memory_test ops products_test)
-libraries=(libdnnl2 libopenblas0-pthread libhwy1 libgomp1 libfmt9 ocl-icd-libopencl1 libgfortran5 libquadmath0)
-headers=(libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev doctest-dev libcli11-dev ocl-icd-opencl-dev opencl-c-headers)
+peak_tflops=989 # bf16, dense, of an H100 SXM and an H200 (NVIDIA's data sheets)
+programs=(tests/cuda/{describe,device_test,formulas_test,stream_test,device_memory_test,ops,products_test}_cuda
+  examples/train_gpt perf/perf_gpu_adamw perf/perf_allocator)
+libraries=(zlib1g libdnnl2 libopenblas0-pthread libhwy1 libgomp1 libfmt9 ocl-icd-libopencl1 libgfortran5 libquadmath0)
+headers=(zlib1g-dev libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev doctest-dev libcli11-dev ocl-icd-opencl-dev opencl-c-headers)
 newest_glibc=2.36
 allowed='^(libdnnl\.so\.2|libhwy\.so\.1|libfmt\.so\.9|libstdc\+\+\.so\.6|libgcc_s\.so\.1|lib[cm]\.so\.6|ld-linux-x86-64\.so\.2)$'
 
@@ -24,7 +26,7 @@ die() {
 }
 
 sources_hash() {
-  find CMakeLists.txt CMakePresets.json cmake include src optimizers sharding cuda tests -type f -not -path '*/__pycache__/*' -print0 |
+  find CMakeLists.txt CMakePresets.json cmake include src optimizers sharding cuda tests examples perf -type f -not -path 'perf/results/*' -not -path '*/__pycache__/*' -print0 |
     LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
 }
 
@@ -33,7 +35,7 @@ sources_hash() {
 build() {
   if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
   cmake --preset gpu "$@"
-  cmake --build build/gpu --target "${programs[@]/%/_cuda}"
+  cmake --build build/gpu --target "${programs[@]##*/}"
 }
 
 pack_all() {
@@ -42,7 +44,7 @@ pack_all() {
   mkdir -p "$pack/bin" "$pack/debs"
   local program package missing=()
   for program in "${programs[@]}"; do
-    strip -o "$pack/bin/${program}_cuda" "build/gpu/tests/cuda/${program}_cuda"
+    strip -o "$pack/bin/${program##*/}" "build/gpu/$program"
   done
   for package in "${libraries[@]}" "${headers[@]}"; do
     compgen -G "$pack/debs/${package}_*.deb" >/dev/null || missing+=("$package")
@@ -115,8 +117,11 @@ choose_programs() {
   bin=$pack/bin
   starts "$bin" && return
   echo "the packed programs do not start here: $(in_pack "$bin/describe_cuda" 2>&1 >/dev/null | tail -n 1)"
-  bin=build/gpu/tests/cuda
   step build 420 scripts/gpu.sh build -DCMAKE_PREFIX_PATH="$root/usr" -DCMAKE_CUDA_ARCHITECTURES=native || exit 1
+  bin=$work/bin
+  mkdir -p "$bin"
+  local program
+  for program in "${programs[@]}"; do ln -sf "$PWD/build/gpu/$program" "$bin/"; done
   starts "$bin" || die "the programs built here do not start either: $(in_pack "$bin/describe_cuda" 2>&1 | tail -n 1)"
 }
 
@@ -136,7 +141,7 @@ step() {
 }
 
 phase() {
-  local tool program
+  local tool program train=(python3 perf/gpu/train.py --train_gpt "$bin/train_gpt")
   case $1 in
     smoke)
       step smoke.describe 60 "$bin/describe_cuda" || true
@@ -153,14 +158,17 @@ phase() {
         ASHLAR_GPU_RUNS=1 step "sanitize.$tool" 270 compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/ops_cuda" || true
       done
       ;;
-    stages | ours)
-      echo "gpu.sh: phase $1 cannot run yet: there is no train_gpt --device cuda" >&2
-      failed=1
+    stages) step stages 300 "${train[@]}" stages || true ;;
+    ours)
+      step ours 120 "${train[@]}" ours --peak_tflops "$peak_tflops" || true
+      step ours.adamw 60 "$bin/perf_gpu_adamw" || true
+      step ours.allocator 120 "$bin/perf_allocator" --device cuda --rounds 5 || true
       ;;
-    torch | xl)
-      echo "gpu.sh: phase $1 cannot run yet: it compares with or extends phase 'ours', which is not there" >&2
-      failed=1
+    torch)
+      step torch 570 python3 perf/gpu/torch_gpt.py --seconds 480 || true
+      step torch.adamw 60 python3 perf/gpu/torch_gpt.py --adamw 1000000000 || true
       ;;
+    xl) step xl 240 "${train[@]}" xl || true ;;
   esac
 }
 

@@ -13,8 +13,8 @@ import sys
 
 def lines_of_json(path):
     """Whole lines alone: a program that was stopped may have left a part of one."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}\n")]
+    lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
 
 
 def by_op(comparisons):
@@ -35,8 +35,8 @@ def what_came(name, work):
     """The raw numbers of a command, as keys of its entry."""
     text = (work / "output").read_text(errors="replace")
     found = {"output": text.strip().splitlines()[-12:]}
-    if name == "smoke.describe" and text.startswith("{"):
-        found = {"describe": json.loads(text)}
+    if measured := lines_of_json(work / "output"):
+        found = {"describe": measured[0]} if name == "smoke.describe" else {"measured": measured}
     if comparisons := lines_of_json(work / "ops"):
         found["ops"] = by_op(comparisons)
     for k in lines_of_json(work / "kernels"):
@@ -88,13 +88,14 @@ def main():
     device = json.loads(a.device) if a.device.startswith("{") else None
     entry = {"name": a.name, "command": a.command, "commit": a.commit, "device": device and device["name"],
              "pass": a.exit_code == 0, "exit_code": a.exit_code, "seconds": a.seconds, **what_came(a.name, a.work)}
-    silent = a.name.partition(".")[0] in ("ops", "sanitize") and entry["pass"] and not (
-        entry.get("ops") and entry.get("kernels"))
+    phase = a.name.partition(".")[0]
+    silent = entry["pass"] and (phase in ("ops", "sanitize") and not (entry.get("ops") and entry.get("kernels")) or
+                                phase in ("stages", "ours", "torch", "xl") and not entry.get("measured"))
     entry["pass"] &= not silent
     merge(a.results, entry)
     print(summary(entry, a.exit_code, a.limit), flush=True)
     if silent:
-        sys.exit(f"{a.name}: the program compared nothing")
+        sys.exit(f"{a.name}: the program measured nothing")
 
 
 if __name__ == "__main__":
