@@ -84,6 +84,17 @@ void grouped_attention_backward(const KernelArguments& arguments);
 std::int64_t attention_backward_workspace(const OpShapes& shapes);  // of both
 void causal_mask(const KernelArguments& arguments);
 
+// Images, channels last.
+void conv2d(const KernelArguments& arguments);
+void conv2d_input_gradient(const KernelArguments& arguments);
+void conv2d_weight_gradient(const KernelArguments& arguments);
+std::int64_t conv2d_weight_gradient_workspace(const OpShapes& shapes);
+void max_pool2d(const KernelArguments& arguments);
+void max_pool2d_pick(const KernelArguments& arguments);
+void max_pool2d_spread(const KernelArguments& arguments);
+void average_pool2d(const KernelArguments& arguments);
+void average_pool2d_spread(const KernelArguments& arguments);
+
 // State.
 void update(const KernelArguments& arguments);
 void accumulate(const KernelArguments& arguments);

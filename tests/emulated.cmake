@@ -24,7 +24,7 @@ if(kernels)
 endif()
 
 # The cases of the op table run here too: emulated/op_check.cpp has a check() of its own for them.
-foreach(family attention dropout elementwise embedding grouped_attention layer_norm llama softmax take view)
+foreach(family attention conv dropout elementwise embedding grouped_attention layer_norm llama pool softmax take view)
   target_sources(test_emulated PRIVATE ops/${family}_test.cpp)
 endforeach()
 target_sources(test_emulated PRIVATE ops/harness_run.cpp)

@@ -8,16 +8,23 @@ namespace ashlar::cuda {
 
 namespace {
 
+std::int64_t no_workspace(const OpShapes&) { return 0; }
+
 constexpr std::array kTable = std::to_array<Kernel>({
     {"accumulate", accumulate},
     {"add", add},
     {"add_layer_norm", add_layer_norm},
+    {"average_pool2d", average_pool2d},
+    {"average_pool2d_spread", average_pool2d_spread},
     {"cast", cast},
     {"causal_attention", attention},
     {"causal_attention_backward", attention_backward, attention_backward_workspace},
     {"causal_mask", causal_mask},
     {"constant", constant},
     {"contiguous", copy},
+    {"conv2d", conv2d, no_workspace},
+    {"conv2d_input_gradient", conv2d_input_gradient, no_workspace},
+    {"conv2d_weight_gradient", conv2d_weight_gradient, conv2d_weight_gradient_workspace},
     {"cross_entropy", cross_entropy},
     {"cross_entropy_backward", cross_entropy_backward},
     {"divide", divide},
@@ -36,6 +43,9 @@ constexpr std::array kTable = std::to_array<Kernel>({
     {"layer_norm_backward", layer_norm_backward},
     {"layer_norm_parameters", layer_norm_parameters},
     {"log", log},
+    {"max_pool2d", max_pool2d},
+    {"max_pool2d_pick", max_pool2d_pick},
+    {"max_pool2d_spread", max_pool2d_spread},
     {"multiply", multiply},
     {"pack", pack},
     {"pad", pad},
