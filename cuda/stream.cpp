@@ -29,6 +29,7 @@ class CudaEvent final : public detail::EventState {
   bool done() const override {
     const cudaError_t status = cudaEventQuery(event_);
     if (status != cudaErrorNotReady) check(status);
+    if (status == cudaErrorNotReady) cudaGetLastError();
     return status == cudaSuccess;
   }
   void wait() const override { check(cudaEventSynchronize(event_)); }

@@ -108,8 +108,10 @@ TEST_CASE("cuda caching: no block loses its bytes to another, over streams, reus
     CHECK(resource.trim() > 0);
     CHECK(resource.statistics().reserved_bytes == 0);
     churn(resource, {second, first});
-    resource.retire(first);
-    resource.retire(second);
+    for (const StreamRef stream : {StreamRef(first), StreamRef(second)}) {
+      stream.synchronize();
+      resource.retire(stream);
+    }
   }
 }
 
