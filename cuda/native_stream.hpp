@@ -1,12 +1,4 @@
-// The CUDA stream behind a StreamRef.
+// The CUDA stream behind a StreamRef, which users may ask for too.
 #pragma once
 
-#include "ashlar/device.hpp"
-
-namespace ashlar::cuda {
-
-/// A cudaStream_t; of the inline stream the legacy default stream. @throws InvalidArgument for a
-/// stream of the CPU.
-void* native_stream(StreamRef stream);
-
-}  // namespace ashlar::cuda
+#include "ashlar/interop/cuda_stream.hpp"  // IWYU pragma: export

@@ -44,7 +44,10 @@ class CudaStream final : public detail::StreamState {
     const CurrentDevice current(index);
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   }
+  CudaStream(int index, cudaStream_t borrowed)
+      : StreamState({DeviceType::cuda, index}), stream_(borrowed), owned_(false) {}
   ~CudaStream() override {
+    if (!owned_) return;
     cudaStreamSynchronize(stream_);
     cudaStreamDestroy(stream_);
   }
@@ -52,6 +55,7 @@ class CudaStream final : public detail::StreamState {
   cudaStream_t get() const { return stream_; }
 
   void enqueue(std::function<void()> work) override {
+    const CurrentDevice current(device.index);
     auto call = std::make_unique<HostCall>(HostCall{std::move(work), this});
     check(cudaLaunchHostFunc(stream_, &CudaStream::run, call.get()));
     call.release();  // run() owns it from here on
@@ -59,6 +63,7 @@ class CudaStream final : public detail::StreamState {
 
   /// An event of the CPU holds up the caller, as a CUDA stream cannot wait for it.
   void wait(const std::shared_ptr<detail::EventState>& event) override {
+    const CurrentDevice current(device.index);
     if (const auto* ours = dynamic_cast<const CudaEvent*>(event.get()))
       check(cudaStreamWaitEvent(stream_, ours->get(), 0));
     else
@@ -71,6 +76,7 @@ class CudaStream final : public detail::StreamState {
   }
 
   void synchronize() override {
+    const CurrentDevice current(device.index);
     check(cudaStreamSynchronize(stream_));
     std::exception_ptr error;
     {
@@ -97,6 +103,7 @@ class CudaStream final : public detail::StreamState {
   }
 
   cudaStream_t stream_ = nullptr;
+  bool owned_ = true;
   std::mutex mutex_;
   std::exception_ptr error_;
 };
@@ -111,6 +118,15 @@ void* native_stream(StreamRef stream) {
 }
 
 }  // namespace cuda
+
+BorrowedStream::BorrowedStream(void* stream, Device device) {
+  if (device.type != DeviceType::cuda)
+    throw InvalidArgument("a stream of CUDA is borrowed for " + to_string(device));
+  state_ = std::make_unique<cuda::CudaStream>(device.index, static_cast<cudaStream_t>(stream));
+}
+BorrowedStream::~BorrowedStream() = default;
+BorrowedStream::BorrowedStream(BorrowedStream&&) noexcept = default;
+BorrowedStream& BorrowedStream::operator=(BorrowedStream&&) noexcept = default;
 
 namespace detail {
 

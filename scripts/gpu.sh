@@ -13,7 +13,7 @@ results=${RESULTS_DIR:-perf/results}/result.json
 log=${RESULTS_DIR:-build}/gpu.log # whole outputs
 limit_bytes=$((40 << 20))
 peak_tflops=989 # bf16, dense, of an H100 SXM and an H200 (NVIDIA's data sheets)
-programs=(tests/cuda/{describe,device_test,formulas_test,stream_test,device_memory_test,ops,products_test}_cuda
+programs=(tests/cuda/{describe,device_test,formulas_test,stream_test,device_memory_test,thrust_test,ops,products_test}_cuda
   examples/train_gpt perf/perf_gpu_adamw perf/perf_allocator)
 libraries=(zlib1g libdnnl2 libopenblas0-pthread libhwy1 libgomp1 libfmt9 ocl-icd-libopencl1 libgfortran5 libquadmath0)
 headers=(zlib1g-dev libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev doctest-dev libcli11-dev ocl-icd-opencl-dev opencl-c-headers)
@@ -145,7 +145,7 @@ phase() {
   case $1 in
     smoke)
       step smoke.describe 60 "$bin/describe_cuda" || true
-      for program in device_test formulas_test stream_test device_memory_test; do
+      for program in device_test formulas_test stream_test device_memory_test thrust_test; do
         step "smoke.$program" 90 "$bin/${program}_cuda" || true
       done
       ;;
