@@ -10,3 +10,9 @@ target_link_libraries(fake_cuda PRIVATE ashlar_flags)
 target_sources(test_cuda_memory PRIVATE cuda/device_memory_test.cpp)  # what a GPU must do
 get_target_property(libraries test_cuda_memory LINK_LIBRARIES)
 set_property(TARGET test_cuda_memory PROPERTY LINK_LIBRARIES fake_cuda ${libraries})
+
+# PyTorch's allocator as it is loaded, on the same fake.
+ashlar_torch_allocator(fake_torch_allocator fake_cuda)
+target_link_options(fake_torch_allocator PRIVATE LINKER:--no-as-needed)  # what needs the fake comes after it
+target_compile_definitions(test_cuda_memory PRIVATE ASHLAR_TORCH_ALLOCATOR="$<TARGET_FILE:fake_torch_allocator>")
+add_dependencies(test_cuda_memory fake_torch_allocator)
