@@ -67,18 +67,6 @@ class Simulator {
   }
 
  private:
-  /// The engine has one clock for collectives: groups keep in step.
-  void refuse_uneven_groups(int ranks) const {
-    require_groups(options_.step, ranks);
-    const int group = options_.step.shard_group;
-    if (group == 0 || group == ranks) return;
-    if (!options_.stragglers.empty() || jitter_.factor.varies())
-      throw InvalidArgument(fmt::format(
-          "--shard-group {}: groups of unequal ranks are not simulated; leave out --stragglers and "
-          "--jitter",
-          group));
-  }
-
   void refuse_idle_seed() const {
     const bool draws = jitter_.factor.varies() || Distribution::parse(options_.stragglers);
     if (!draws && options_.seed != 0)
@@ -116,7 +104,7 @@ class Simulator {
   }
 
   Priced price(int ranks) const {
-    refuse_uneven_groups(ranks);
+    require_groups(options_.step, ranks);
     const StepOptions& o = options_.step;
     const ModelTrace how = model_trace(o, o.batch, o.dropout);
     TrainConfig config = step_config(o);
@@ -140,17 +128,18 @@ class Simulator {
 
   void trace(const Priced& priced, const Stragglers& stragglers) const {
     const bool collapse = !options_.no_collapse && !jitter_.factor.varies();
+    const RankClasses ranks = stragglers.classes(collapse, priced.workload.group);
     std::vector<int> shown;
     for (const int rank : options_.trace_ranks) {
       if (rank < 0 || rank >= options_.ranks)
         throw InvalidArgument(
             fmt::format("--trace-ranks {}: ranks are 0 to {}", rank, options_.ranks - 1));
-      const int c = collapse ? stragglers.class_of(rank) : rank;
+      const int c = ranks.class_of[static_cast<std::size_t>(rank)];
       if (std::ranges::find(shown, c) == shown.end()) shown.push_back(c);
     }
     write_file(options_.trace, [&](std::ostream& out) {
-      write_chrome_trace(out, priced.compiled.programs[0], priced.workload,
-                         stragglers.classes(collapse), shown, jitter_);
+      write_chrome_trace(out, priced.compiled.programs[0], priced.workload, ranks.classes, shown,
+                         jitter_);
     });
   }
 

@@ -59,18 +59,18 @@ class Writer {
   }
 
   void add(const Span& span) {
+    if (!is_shown(span.rank_class)) return;
     const auto begin = static_cast<double>(span.begin), end = static_cast<double>(span.end);
     if (span.task->kind != Task::Kind::compute) {
       const auto& call = workload_.collectives[static_cast<std::size_t>(span.task->collective)];
       const std::string name = fmt::format("{} {}", name_of(call.kind), call.label);
-      if (span.rank_class < 0) {
-        for (const int c : shown_) complete(c, 1 + call.stream, name, "collective", begin, end);
-      } else if (is_shown(span.rank_class)) {
+      if (span.flight)
+        complete(span.rank_class, 1 + call.stream, name, "collective", begin, end);
+      else
         complete(span.rank_class, 0, "wait for " + name, "wait", begin, end);
-      }
       return;
     }
-    if (is_shown(span.rank_class)) kernels(span, begin, end);
+    kernels(span, begin, end);
   }
 
   /// A task's kernels share its time as they share its price.

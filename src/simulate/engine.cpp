@@ -3,14 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "ashlar/error.hpp"
+#include "simulate/flights.hpp"
 
 namespace ashlar::simulate {
 namespace {
 
 using Picoseconds = std::int64_t;
+
+Picoseconds rounded(double time) { return static_cast<Picoseconds>(time + 0.5); }
 
 class Engine {
  public:
@@ -21,10 +23,10 @@ class Engine {
         watcher_(watcher),
         jitter_(jitter),
         times_(classes.size()),
-        next_(classes.size(), 0),
         stretch_(1 + workload.overlap_slowdown),
-        flights_(workload.collectives.size(), stretch_ != 1),
-        told_(workload.collectives.size(), true) {}
+        meetings_(meetings_of(classes)),
+        apart_(meetings_.size() > 1),
+        flights_(apart_ ? classes.size() : 1) {}
 
   StepTimes run() {
     require_bounded();
@@ -35,7 +37,7 @@ class Engine {
     StepTimes result;
     for (const ClassTimes& times : times_) result.end = std::max(result.end, times.end);
     result.classes = std::move(times_);
-    result.in_flight = flights_.in_flight();
+    result.in_flight = in_flight_;
     return result;
   }
 
@@ -46,7 +48,7 @@ class Engine {
                         t < static_cast<std::size_t>(workload_.body_last);
       return body ? static_cast<double>(workload_.repeats) : 1.0;
     };
-    double slowest = 1, picoseconds = 0, moves = 0;
+    double slowest = 1, picoseconds = 0, moves = 0, open = 0;
     for (const RankClass& ranks : classes_) slowest = std::max(slowest, ranks.slowdown);
     for (std::size_t t = 0; t < workload_.tasks.size(); ++t) {
       const Task& task = workload_.tasks[t];
@@ -57,8 +59,10 @@ class Engine {
         longest = static_cast<double>(workload_.collectives[call].picoseconds);
       }
       picoseconds += repeats(t) * longest;
+      if (task.kind != Task::Kind::compute)
+        open = std::max(0.0, open + (task.kind == Task::Kind::start ? 1 : -1));
       const auto draws = static_cast<double>(jitter_.factor.varies() ? kernels_of(task) : 1);
-      moves += repeats(t) * draws * static_cast<double>(classes_.size());
+      moves += repeats(t) * (draws + open) * static_cast<double>(classes_.size());
     }
     if (picoseconds > 1e18) {
       throw InvalidArgument(fmt::format("a step of up to {:.3g} days: at most 11 can be simulated",
@@ -93,9 +97,9 @@ class Engine {
       ClassTimes& times = times_[c];
       const Picoseconds begin = times.end;
       const double slowed = work_of(task, c) * classes_[c].slowdown;
-      times.end = advance(c, begin, static_cast<Picoseconds>(slowed + 0.5));
+      times.end = advance(c, begin, rounded(slowed));
       times.busy += times.end - begin;
-      watch(task, static_cast<int>(c), begin, times.end);
+      watch({&task, static_cast<int>(c), begin, times.end});
     }
     computed_ += kernels_of(task);
   }
@@ -118,54 +122,78 @@ class Engine {
   }
 
   /// When `work` that begins at `now` is done: slower while a collective is in flight.
-  Picoseconds advance(std::size_t c, Picoseconds now, Picoseconds work) {
+  Picoseconds advance(std::size_t c, Picoseconds now, Picoseconds work) const {
     if (stretch_ == 1) return now + work;
-    std::size_t& next = next_[c];
-    const auto busy = flights_.busy();
-    while (next < busy.size()) {
-      const Flights::Interval& beside = busy[next];
-      if (beside.end <= now) {
-        ++next;
-        continue;
-      }
-      const Picoseconds alone = std::max<Picoseconds>(beside.begin - now, 0);
-      if (work <= alone) break;
-      work -= alone;
-      now += alone;
+    while (true) {
+      const Flights::Interval beside = flights_.busy(lane(c), now);
+      if (beside.empty() || work <= beside.begin - now) return now + work;
+      work -= beside.begin - now;
+      now = beside.begin;
       const auto done = static_cast<Picoseconds>(static_cast<double>(beside.end - now) / stretch_);
-      if (work <= done) return now + std::llround(static_cast<double>(work) * stretch_);
+      if (work <= done) return now + rounded(static_cast<double>(work) * stretch_);
       work -= done;
       now = beside.end;
     }
-    return now + work;
+  }
+
+  /// Ranks that all meet in the same collectives have the same flights.
+  std::size_t lane(std::size_t c) const { return apart_ ? c : 0; }
+
+  static std::vector<Picoseconds> meetings_of(std::span<const RankClass> classes) {
+    int most = 0;
+    for (const RankClass& ranks : classes) most = std::max({most, ranks.group, ranks.position});
+    return std::vector<Picoseconds>(static_cast<std::size_t>(most) + 1);
+  }
+
+  /// Where a class meets others in a collective: index into meetings_.
+  std::size_t meeting(const CollectiveCall& call, std::size_t c) const {
+    if (call.among == Among::world) return 0;
+    const RankClass& ranks = classes_[c];
+    return static_cast<std::size_t>(call.among == Among::shards ? ranks.group : ranks.position);
   }
 
   void start(const Task& task) {
-    Picoseconds now = 0;
-    for (const ClassTimes& times : times_) now = std::max(now, times.end);
-    const auto index = static_cast<std::size_t>(task.collective);
-    const CollectiveCall& call = workload_.collectives[index];
-    flights_.start(task.collective, call.stream, call.picoseconds, now);
-    told_[index] = false;
+    const CollectiveCall& call = workload_.collectives[static_cast<std::size_t>(task.collective)];
+    if (const std::size_t again = flights_.find(task.collective); again < flights_.open_calls())
+      flights_.close(again);
+    std::ranges::fill(meetings_, 0);
+    const std::size_t before = flights_.last_of(call.stream);
+    const bool queues = before < flights_.open_calls();
+    for (std::size_t c = 0; c < times_.size(); ++c) {
+      Picoseconds& ready = meetings_[meeting(call, c)];
+      const Picoseconds free = queues ? flights_.flight(before, lane(c)).end : 0;
+      ready = std::max({ready, times_[c].end, free});
+    }
+    flights_.open(task.collective, call.stream, call.picoseconds);
+    const std::size_t lanes = apart_ ? times_.size() : 1;
+    for (std::size_t l = 0; l < lanes; ++l) flights_.depart(l, meetings_[meeting(call, l)]);
+    in_flight_ += call.picoseconds;
   }
 
   void wait(const Task& task) {
-    const auto call = static_cast<std::size_t>(task.collective);
-    const Picoseconds done = flights_.end(task.collective);
-    if (!told_[call]) watch(task, -1, flights_.begin(task.collective), done);
-    told_[call] = true;
-    const auto kind = static_cast<std::size_t>(workload_.collectives[call].kind);
+    const std::size_t at = flights_.find(task.collective);
+    if (at == flights_.open_calls()) return;  // all have waited already
+    const CollectiveCall& call = workload_.collectives[static_cast<std::size_t>(task.collective)];
+    std::ranges::fill(meetings_, 0);
     for (std::size_t c = 0; c < times_.size(); ++c) {
+      Picoseconds& done = meetings_[meeting(call, c)];
+      done = std::max(done, flights_.flight(at, lane(c)).end);
+    }
+    for (std::size_t c = 0; c < times_.size(); ++c) {
+      const Flights::Interval flight = flights_.flight(at, lane(c));
+      watch({&task, static_cast<int>(c), flight.begin, flight.end, true});
+      const Picoseconds done = meetings_[meeting(call, c)];
       ClassTimes& times = times_[c];
       if (times.end >= done) continue;
-      watch(task, static_cast<int>(c), times.end, done);
-      times.waits[kind] += done - times.end;
+      watch({&task, static_cast<int>(c), times.end, done});
+      times.waits[static_cast<std::size_t>(call.kind)] += done - times.end;
       times.end = done;
     }
+    flights_.close(at);
   }
 
-  void watch(const Task& task, int rank_class, Picoseconds begin, Picoseconds end) const {
-    if (watcher_) watcher_({&task, rank_class, begin, end});
+  void watch(const Span& span) const {
+    if (watcher_) watcher_(span);
   }
 
   const Workload& workload_;
@@ -173,10 +201,11 @@ class Engine {
   const Watcher& watcher_;
   const Jitter& jitter_;
   std::vector<ClassTimes> times_;
-  std::vector<std::size_t> next_;  // by class: the first busy interval that may lie ahead
-  double stretch_;                 // of kernels beside a collective
+  double stretch_;                     // of kernels beside a collective
+  std::vector<Picoseconds> meetings_;  // by group, by position, or of all
+  bool apart_;                         // each class has flights of its own
   Flights flights_;
-  std::vector<bool> told_;      // by collective: whether the watcher has heard of its last start
+  Picoseconds in_flight_ = 0;   // the sum of all collectives' times
   std::uint64_t computed_ = 0;  // kernels so far
 };
 

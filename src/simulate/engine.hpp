@@ -1,7 +1,7 @@
 // The clocks of all ranks of a step. No event heap: instruction by instruction, each class of equal
-// ranks moves its clock on (maximum, add); a collective is a maximum over the group. Times are
-// whole picoseconds, so ranks that behave alike have the same clock whether they are kept apart or
-// not.
+// ranks moves its clock on (maximum, add); a collective is a maximum over those who meet in it:
+// all, a sharding group, or the ranks of one position in all groups. Times are whole picoseconds,
+// so ranks that behave alike have the same clock whether they are kept apart or not.
 #pragma once
 
 #include <array>
@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "simulate/distribution.hpp"
-#include "simulate/flights.hpp"
 #include "simulate/workload.hpp"
 
 namespace ashlar::simulate {
@@ -20,6 +19,8 @@ namespace ashlar::simulate {
 struct RankClass {
   std::int64_t ranks = 1;
   double slowdown = 1;
+  int group = 0;     // of shards; classes that stand for several groups meet in each of them
+  int position = 0;  // in the group
 };
 
 struct ClassTimes {
@@ -33,15 +34,16 @@ struct ClassTimes {
 struct StepTimes {
   std::vector<ClassTimes> classes;  // as given
   std::int64_t end = 0;             // of the last rank
-  std::int64_t in_flight = 0;       // time in which a collective was moving
+  std::int64_t in_flight = 0;       // of a rank: time in which a collective moved
 };
 
-/// What happened when, for traces. Compute tasks and waits by class, collectives (class -1) once,
-/// at the first wait for them.
+/// What happened when, for traces: compute tasks and waits, and flights of collectives, known at
+/// the first wait for them.
 struct Span {
   const Task* task;
   int rank_class;
   std::int64_t begin, end;
+  bool flight = false;
 };
 using Watcher = std::function<void(const Span&)>;
 
@@ -53,7 +55,8 @@ struct Jitter {
 };
 
 /// Collectives run on streams of their own (CollectiveCall::stream), one after the other on each,
-/// and begin when every rank has arrived. O(tasks x classes), no allocation per task.
+/// begin when every rank of theirs has arrived and has its stream free, and are done when the last
+/// of these ranks has its part. O(tasks x classes).
 /// @throws InvalidArgument for a step of more than a million seconds, whose picoseconds would not
 /// fit, or one that takes more than 2e10 moves of a clock.
 StepTimes run(const Workload& workload, std::span<const RankClass> classes,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 namespace ashlar::simulate {
 namespace {
@@ -36,12 +37,16 @@ double joules(const StepTimes& times, std::span<const RankClass> classes, const 
   return sum.value();
 }
 
+/// Largest for the critical rank; ranks with the same are the same to a reader.
+auto weight(const ClassTimes& times) { return std::tuple(times.end, times.busy, times.waits); }
+
 }  // namespace
 
 Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool collapse,
                     double tokens, std::int64_t peak_bytes, const Cluster& cluster,
                     const Jitter& jitter) {
-  const std::vector<RankClass> classes = stragglers.classes(collapse && !jitter.factor.varies());
+  const std::vector<RankClass> classes =
+      stragglers.classes(collapse && !jitter.factor.varies(), workload.group).classes;
   const StepTimes times = run(workload, classes, {}, jitter);
   Simulation result;
   result.seconds_per_step = seconds(times.end);
@@ -59,7 +64,7 @@ Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool
   std::size_t last = 0;
   for (std::size_t c = 0; c < classes.size(); ++c) {
     exposed.add(classes[c].ranks, times.classes[c].exposed());
-    if (times.classes[c].busy > times.classes[last].busy) last = c;
+    if (weight(times.classes[c]) > weight(times.classes[last])) last = c;
   }
   result.exposed_communication_seconds = exposed.value() / static_cast<double>(workload.ranks);
   result.communication_seconds = seconds(times.in_flight);

@@ -8,6 +8,7 @@
 
 #include "sharding/compile_step.hpp"
 #include "simulate/engine.hpp"
+#include "simulate/rank_classes.hpp"
 
 namespace ashlar::simulate {
 
@@ -21,13 +22,11 @@ class Stragglers {
   /// ranks than there are.
   Stragglers(const std::string& text, int ranks, std::uint64_t seed = 0);
 
-  /// Equal ranks together, or one class per rank.
-  std::vector<RankClass> classes(bool collapse) const;
-  /// Index into classes(true).
-  int class_of(int rank) const;
+  /// Ranks that behave alike together, or one class per rank. @param group as Workload::group
+  RankClasses classes(bool collapse, int group = 0) const;
 
  private:
-  std::vector<RankClass> runs_;  // of equal factors, in the order of ranks
+  std::vector<double> slowdowns_;  // by rank
 };
 
 struct Simulation {
@@ -45,7 +44,8 @@ struct Simulation {
   double communication_seconds = 0;  // with a collective in flight
   ComputeSeconds compute;            // of a rank that is not slowed down
   double slowed_seconds = 0;         // what stragglers and overlap add on the critical rank
-  std::array<double, 3> exposed{};   // on the critical rank (the last to end), by CollectiveKind
+  std::array<double, 3> exposed{};   // on the critical rank (the last to end, and of these the one
+                                     // that computes most), by CollectiveKind
   double critical_busy_seconds = 0;
   double node_link_use = 0;  // share of the step in which ... moves at its effective rate
   double network_use = 0;

@@ -6,7 +6,6 @@
 
 #include "ashlar/error.hpp"
 #include "ashlar/op.hpp"
-#include "graph/rank_groups.hpp"
 #include "simulate/op_time.hpp"
 
 namespace ashlar::simulate {
@@ -149,10 +148,12 @@ class Pricer {
     call.ranks = static_cast<int>(node.attributes.integer("ranks"));
     call.stream = pricing_.streams > 1 && call.kind == CollectiveKind::reduce_scatter ? 1 : 0;
     call.label = std::string(label_of(program_.graph, node));
+    call.among = among_of(node);
     const double wire =
         static_cast<double>(call.bytes) * (gathers_parameters(node) ? pricing_.gather_scale : 1);
     const int groups = out_.ranks / call.ranks;
-    const int stride = among_of(node) == Among::replicas ? groups : 1;
+    const int stride = call.among == Among::replicas ? groups : 1;
+    if (call.among == Among::shards && groups > 1) out_.group = call.ranks;
     call.picoseconds = picoseconds_of(
         seconds_of(call.kind, wire, call.ranks, cluster_, pricing_.algorithm, stride));
     const Placement where = placement(call.ranks, stride, cluster_);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "graph/program.hpp"
+#include "graph/rank_groups.hpp"
 #include "simulate/collective_time.hpp"
 
 namespace ashlar::simulate {
@@ -19,6 +20,7 @@ struct CollectiveCall {
   std::int64_t picoseconds = 0;
   std::string label;  // the node's unit or value
   int stream = 0;     // 0 or 1: of the rank's two for communication
+  Among among = Among::world;
 
   bool operator==(const CollectiveCall&) const = default;
   /// By the ranks of its group together.
@@ -45,6 +47,7 @@ struct ComputeSeconds {
 
 struct Workload {
   int ranks = 1;
+  int group = 0;  // ranks of a sharding group, neighbours; 0: one group of all
   std::vector<Task> tasks;
   int body_first = 0, body_last = 0;  // tasks [body_first, body_last) are repeated
   std::int64_t repeats = 1;           // of the body

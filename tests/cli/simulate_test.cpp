@@ -180,6 +180,36 @@ TEST_CASE("simulate: groups of a node gather without the network") {
   CHECK(node["ranks"] == 512);
 }
 
+TEST_CASE("simulate: unequal ranks in groups, collapsed or not") {
+  const std::string line = kSmall + "--ranks 64 --shard-group 8 --accumulate 2 ";
+  const auto seconds = [](const Json& json) { return json["seconds_per_step"].get<double>(); };
+  const Json even = json_of(line);
+  CHECK(seconds(json_of(line + "--stragglers 64x1")) == seconds(even));
+  for (const char* late : {"--stragglers 1x1.5 ", "--stragglers 11x1.25 --comm-streams 2 ",
+                           "--stragglers exponential:0.1 --seed 3 "}) {
+    Json collapsed = json_of(line + late), apart = json_of(line + late + "--no-collapse");
+    CHECK(seconds(collapsed) > seconds(even));
+    CHECK(apart["classes"] == 64);
+    collapsed.erase("classes");
+    apart.erase("classes");
+    CHECK(collapsed == apart);
+  }
+  const TemporaryFolder folder;
+  const std::string trace = folder.path / "trace.json";
+  const Json one = json_of(line + "--stragglers 1x1.5 --trace-ranks 0,7,56,63 --trace " + trace);
+  CHECK(one["classes"] == 4);  // late, of its group, of its place in other groups, the others
+  double parts = 0;
+  for (const auto& [key, value] : one["breakdown_seconds"].items()) parts += value.get<double>();
+  CHECK(parts == doctest::Approx(seconds(one)).epsilon(1e-6));
+  std::set<int> processes;
+  const Json events = Json::parse(text_of(trace))["traceEvents"];
+  for (const Json& event : events) processes.insert(event["pid"].get<int>());
+  CHECK(processes.size() == 4);
+  const Json noisy = json_of(line + "--jitter 0.1");
+  CHECK(noisy["classes"] == 64);
+  CHECK(seconds(noisy) > seconds(even));
+}
+
 TEST_CASE("simulate: what cannot be used is refused in one line") {
   const TemporaryFolder folder;
   check_refused(kSimulate + "--model gpt2-xll", "gpt2-xl");
@@ -191,8 +221,6 @@ TEST_CASE("simulate: what cannot be used is refused in one line") {
   check_refused(kSmall + "--ranks 0", "--ranks");
   check_refused(kSmall + "--ranks 16 --shard-group 3", "divide the 16");
   check_refused(kSmall + "--ranks 24 --shard-group 3", "multiple of the other");
-  check_refused(kSmall + "--ranks 16 --shard-group 8 --stragglers 1x2", "--stragglers");
-  check_refused(kSmall + "--ranks 16 --shard-group 8 --jitter 0.1", "--jitter");
   check_refused(kSmall + "--stage 4", "--stage");
   check_refused(kSmall + "--collective star", "auto, ring");
   check_refused(kSmall + "--ranks 8 --stragglers 9x2", "0 to 8 ranks");

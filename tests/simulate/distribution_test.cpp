@@ -39,7 +39,8 @@ double normal_cdf(double z) { return 0.5 * std::erfc(-z / std::sqrt(2.0)); }
 
 std::vector<double> factors(const std::string& text, int ranks, std::uint64_t seed) {
   std::vector<double> all;
-  for (const RankClass& c : Stragglers(text, ranks, seed).classes(false)) all.push_back(c.slowdown);
+  for (const RankClass& c : Stragglers(text, ranks, seed).classes(false).classes)
+    all.push_back(c.slowdown);
   return all;
 }
 

@@ -26,12 +26,34 @@ std::vector<Start> random_starts(std::mt19937& random, int streams) {
   return starts;
 }
 
-Flights flown(const std::vector<Start>& starts, bool keep_busy = true) {
-  Flights flights(starts.size(), keep_busy);
-  for (std::size_t i = 0; i < starts.size(); ++i)
-    flights.start(static_cast<int>(i), starts[i].stream, starts[i].alone, starts[i].now);
-  return flights;
-}
+/// Call i of starts, on one lane or on one of many.
+struct Flown {
+  Flights flights{3};
+  std::size_t lane = 1;
+
+  explicit Flown(const std::vector<Start>& starts) {
+    for (const Start& start : starts) depart(start);
+  }
+  void depart(const Start& start) {
+    flights.open(static_cast<int>(flights.open_calls()), start.stream, start.alone);
+    flights.depart(0, start.now + 17);
+    flights.depart(lane, start.now);
+    flights.depart(2, start.now);
+  }
+  std::int64_t begin(std::size_t i) const { return flights.flight(i, lane).begin; }
+  std::int64_t end(std::size_t i) const { return flights.flight(i, lane).end; }
+  std::vector<Flights::Interval> busy() const {
+    std::vector<Flights::Interval> all;
+    for (auto next = flights.busy(lane, 0); !next.empty(); next = flights.busy(lane, next.end))
+      all.push_back(next);
+    return all;
+  }
+  std::int64_t in_flight() const {
+    std::int64_t sum = 0;
+    for (const Flights::Interval& interval : busy()) sum += interval.end - interval.begin;
+    return sum;
+  }
+};
 
 struct Ticked {
   std::vector<std::int64_t> begins, ends;
@@ -67,10 +89,10 @@ Ticked ticked(const std::vector<Start>& starts) {
 }  // namespace
 
 TEST_CASE("flights: two that start together take twice as long while both fly") {
-  const Flights both = flown({{0, 10, 0}, {1, 6, 0}});
+  const Flown both({{0, 10, 0}, {1, 6, 0}});
   CHECK(both.end(1) == 12);
   CHECK(both.end(0) == 16);
-  const Flights later = flown({{0, 10, 0}, {1, 6, 4}});
+  const Flown later({{0, 10, 0}, {1, 6, 4}});
   CHECK(later.end(0) == 16);
   CHECK(later.end(1) == 16);
   CHECK(later.begin(1) == 4);
@@ -81,14 +103,38 @@ TEST_CASE("flights: as a clock that ticks says, on one stream and on two") {
   std::mt19937 random(31);
   for (int trial = 0; trial < 3000; ++trial) {
     const auto starts = random_starts(random, 1 + trial % 2);
-    const Flights flights = flown(starts);
+    const Flown flown(starts);
     const Ticked expected = ticked(starts);
-    bool same = flights.in_flight() == expected.in_flight;
+    bool same = flown.in_flight() == expected.in_flight;
     for (std::size_t i = 0; i < starts.size(); ++i)
-      same = same && flights.begin(static_cast<int>(i)) == expected.begins[i] &&
-             flights.end(static_cast<int>(i)) == expected.ends[i];
+      same = same && flown.begin(i) == expected.begins[i] && flown.end(i) == expected.ends[i];
     REQUIRE(same);
-    CHECK(flown(starts, false).in_flight() == expected.in_flight);
+  }
+}
+
+TEST_CASE("flights: a call that all lanes have waited for is forgotten without a trace") {
+  std::mt19937 random(34);
+  for (int trial = 0; trial < 1000; ++trial) {
+    auto starts = random_starts(random, 2);
+    const Flown kept(starts);
+    const Start last = starts.back();
+    starts.pop_back();
+    Flown flown(starts);
+    std::vector<std::size_t> left;
+    for (std::size_t i = starts.size(); i-- > 0;) {
+      if (flown.end(i) + 17 <= last.now)
+        flown.flights.close(i);
+      else
+        left.insert(left.begin(), i);
+    }
+    left.push_back(starts.size());
+    flown.flights.open(99, last.stream, last.alone);
+    flown.flights.depart(flown.lane, last.now);
+    CHECK(flown.flights.find(99) + 1 == flown.flights.open_calls());
+    bool same = true;
+    for (std::size_t i = 0; i < left.size(); ++i)
+      same = same && flown.begin(i) == kept.begin(left[i]) && flown.end(i) == kept.end(left[i]);
+    REQUIRE(same);
   }
 }
 
@@ -96,42 +142,48 @@ TEST_CASE("flights: sharing is never quicker than a stream by itself, one at a t
   std::mt19937 random(32);
   for (int trial = 0; trial < 500; ++trial) {
     const auto starts = random_starts(random, 2);
-    const Flights shared = flown(starts);
-    std::int64_t free[] = {0, 0}, last = 0, serial = 0;
+    const Flown shared(starts);
+    std::int64_t free[] = {0, 0}, last = 0, serial = 0, sum = 0;
     bool apart = true;  // so far: each starts when all before are done
     for (std::size_t i = 0; i < starts.size(); ++i) {
       const auto& [stream, alone, now] = starts[i];
       free[stream] = std::max(free[stream], now) + alone;
-      CHECK(shared.end(static_cast<int>(i)) >= free[stream]);
+      CHECK(shared.end(i) >= free[stream]);
       apart = apart && serial <= now;
       serial = std::max(serial, now) + alone;
-      last = std::max(last, shared.end(static_cast<int>(i)));
+      sum += alone;
+      last = std::max(last, shared.end(i));
     }
     if (apart) CHECK(last == serial);
+    const auto rounding = static_cast<std::int64_t>(starts.size());
     CHECK(last >= serial);  // the links do no more than they can
-    CHECK(last <= serial + static_cast<std::int64_t>(starts.size()));  // nor less, but for rounding
+    CHECK(last <= serial + rounding);
+    CHECK(shared.in_flight() >= sum);
+    CHECK(shared.in_flight() <= sum + rounding);
   }
 }
 
-TEST_CASE("flights: busy intervals are in order, apart, and keep their places") {
+TEST_CASE("flights: what one stream waits for does not hold up the other") {
+  Flown flown({{0, 10, 50}, {1, 6, 4}});
+  CHECK(flown.end(1) == 10);
+  CHECK(flown.begin(0) == 50);
+  CHECK(flown.end(0) == 60);
+  CHECK(flown.flights.last_of(0) == 0);
+  flown.flights.close(1);
+  CHECK(flown.flights.last_of(1) == flown.flights.open_calls());
+  flown.depart({1, 6, 55});  // shares the last 5 of call 0
+  CHECK(flown.end(0) == 65);
+  CHECK(flown.end(1) == 66);
+}
+
+TEST_CASE("flights: busy intervals are in order and apart") {
   std::mt19937 random(33);
   for (int trial = 0; trial < 500; ++trial) {
-    const auto starts = random_starts(random, 2);
-    Flights flights(starts.size(), true);
-    std::vector<Flights::Interval> before;
-    for (std::size_t i = 0; i < starts.size(); ++i) {
-      flights.start(static_cast<int>(i), starts[i].stream, starts[i].alone, starts[i].now);
-      const std::vector<Flights::Interval> busy(flights.busy().begin(), flights.busy().end());
-      std::int64_t sum = 0;
-      for (std::size_t k = 0; k < busy.size(); ++k) {
-        CHECK(busy[k].begin < busy[k].end);
-        if (k > 0) CHECK(busy[k - 1].end <= busy[k].begin);
-        sum += busy[k].end - busy[k].begin;
-      }
-      CHECK(sum == flights.in_flight());
-      for (std::size_t k = 0; k < before.size() && before[k].end <= starts[i].now; ++k)
-        CHECK(busy[k] == before[k]);
-      before = busy;
+    std::int64_t end = 0;
+    for (const Flights::Interval& interval : Flown(random_starts(random, 2)).busy()) {
+      CHECK(interval.begin < interval.end);
+      CHECK(end <= interval.begin);
+      end = interval.end;
     }
   }
 }
