@@ -30,7 +30,7 @@ struct Field {
   bool required;
 };
 
-std::vector<Field> fields_of(Cluster& c, double& devices) {
+std::vector<Field> fields_of(Cluster& c, double& devices, double& multiprocessors) {
   Device& d = c.device;
   constexpr double kTera = 1e12, kGiga = 1e9, kMicro = 1e-6;
   return {
@@ -38,6 +38,7 @@ std::vector<Field> fields_of(Cluster& c, double& devices) {
       {"device", "peak_f32_tflops", &d.peak_flops_f32, kTera, 1e-3, 1e5, true},
       {"device", "memory_gib", &d.memory_bytes, 1073741824.0, 0.1, 1e5, true},
       {"device", "memory_gb_per_s", &d.memory_rate, kGiga, 1, 1e6, true},
+      {"device", "multiprocessors", &multiprocessors, 1, 0, 1e5, false},
       {"device", "product_efficiency", &d.product_efficiency, 1, 0.01, 1, true},
       {"device", "attention_efficiency", &d.attention_efficiency, 1, 0.01, 1, true},
       {"device", "memory_efficiency", &d.memory_efficiency, 1, 0.01, 1, true},
@@ -69,12 +70,15 @@ class Reader {
   Cluster read() {
     cluster_.name = text(root_, "name");
     if (root_.contains("gpu")) cluster_.gpu = text(root_, "gpu");
-    double devices = 1;
-    const auto fields = fields_of(cluster_, devices);
+    double devices = 1, multiprocessors = 0;
+    const auto fields = fields_of(cluster_, devices, multiprocessors);
     for (const Field& field : fields) read(field);
     cluster_.device.name = text(section("device", true), "name");
     if (devices != std::floor(devices)) refuse("node.devices is no whole number");
+    if (multiprocessors != std::floor(multiprocessors))
+      refuse("device.multiprocessors is no whole number");
     cluster_.devices_per_node = static_cast<int>(devices);
+    cluster_.device.multiprocessors = static_cast<int>(multiprocessors);
     refuse_strangers(fields);
     return cluster_;
   }

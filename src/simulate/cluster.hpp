@@ -15,7 +15,8 @@ struct Device {
   double peak_flops = 0;      // products of 16-bit numbers, dense
   double peak_flops_f32 = 0;  // products of f32 numbers, as training runs them
   double memory_bytes = 0;
-  double memory_rate = 0;  // bytes
+  double memory_rate = 0;   // bytes
+  int multiprocessors = 0;  // that take a tile of a product each; 0: products are not tiled
   double product_efficiency = 1;
   double attention_efficiency = 1;         // of peak_flops, only pairs that a causal mask leaves
   double memory_efficiency = 1;            // of memory_rate, kernels that move bytes

@@ -33,14 +33,15 @@ Cost cost_of_step(const Program& program, const Step& step) {
   return moved_once(step, node.op->place != nullptr);
 }
 
-double seconds_of(const Cost& cost, DType dtype, bool backward, const Device& device) {
+double seconds_of(const Cost& cost, DType dtype, bool backward, const Device& device,
+                  double filled) {
   if (cost.kind == Cost::Class::none) return 0;
   const double bytes =
       (cost.bytes_read + cost.bytes_written) / (device.memory_rate * device.memory_efficiency);
   const double peak = size_of(dtype) > 2 ? device.peak_flops_f32 : device.peak_flops;
   double flops = cost.flops / device.peak_flops_f32;
   if (cost.kind == Cost::Class::product) {
-    flops = cost.flops / (peak * device.product_efficiency);
+    flops = cost.flops / (peak * device.product_efficiency * filled);
   } else if (cost.kind == Cost::Class::attention) {
     flops = cost.flops / (peak * device.attention_efficiency);
     if (backward) flops *= device.attention_backward_slowdown;

@@ -13,6 +13,8 @@ Cost cost_of_step(const Program& program, const Step& step);
 
 /// Seconds of one run: the longer of operations and bytes at the device's rates (Williams et al.
 /// 2009, section 3), and the launch. @param backward of attention: slower per operation
-double seconds_of(const Cost& cost, DType dtype, bool backward, const Device& device);
+/// @param filled the part of a product's operations that are its own (tiles.hpp)
+double seconds_of(const Cost& cost, DType dtype, bool backward, const Device& device,
+                  double filled = 1);
 
 }  // namespace ashlar::simulate

@@ -7,6 +7,7 @@
 #include "ashlar/error.hpp"
 #include "ashlar/op.hpp"
 #include "simulate/op_time.hpp"
+#include "simulate/tiles.hpp"
 
 namespace ashlar::simulate {
 namespace {
@@ -111,7 +112,9 @@ class Pricer {
     }
     const DType dtype = (step.inputs.empty() ? step.outputs : step.inputs)[0].type.dtype;
     const bool backward = node.op->name.ends_with("backward");
-    const double seconds = seconds_of(cost, dtype, backward, cluster_.device);
+    const int processors = cluster_.device.multiprocessors;
+    const double part = is_product ? filled(program_, step, processors) : 1;
+    const double seconds = seconds_of(cost, dtype, backward, cluster_.device, part);
     add(seconds, repeats,
         node.section == Section::update ? out_.compute.update
         : is_product                    ? out_.compute.product
