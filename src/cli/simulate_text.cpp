@@ -44,6 +44,7 @@ nlohmann::ordered_json simulation_json(const Simulation& r) {
             {"memory", r.compute.memory},
             {"update", r.compute.update},
             {"slowed", r.slowed_seconds},
+            {"input_copies", r.copy_seconds},
             {"exposed_all_gather", r.exposed[0]},
             {"exposed_reduce_scatter", r.exposed[1]},
             {"exposed_all_reduce", r.exposed[2]}}},
@@ -79,6 +80,7 @@ std::string simulation_text(const Simulation& r, const std::string& model,
   part("other kernels", r.compute.memory);
   part("update", r.compute.update);
   part("slowed (overlap, straggler)", r.slowed_seconds);
+  part("copies of inputs", r.copy_seconds);
   part("waits for gathers", r.exposed[0]);
   part("waits for reductions", r.exposed[1]);
   part("waits for sums", r.exposed[2]);

@@ -27,6 +27,8 @@ class Writer {
       if (std::ranges::any_of(workload_.collectives,
                               [](const CollectiveCall& call) { return call.stream > 0; }))
         describe(c, 2, "thread_name", "communication, reductions");
+      if (std::ranges::count(workload_.tasks, Task::Kind::copy, &Task::kind) > 0)
+        describe(c, kCopies, "thread_name", "copies from the host");
     }
     run(
         workload_, classes, [this](const Span& span) { add(span); }, jitter);
@@ -34,6 +36,8 @@ class Writer {
   }
 
  private:
+  static constexpr int kCopies = 3;
+
   void event(const Json& json) {
     if (!first_) out_ << ",\n";
     first_ = false;
@@ -61,6 +65,8 @@ class Writer {
   void add(const Span& span) {
     if (!is_shown(span.rank_class)) return;
     const auto begin = static_cast<double>(span.begin), end = static_cast<double>(span.end);
+    if (span.task->kind == Task::Kind::copy)
+      return complete(span.rank_class, kCopies, "inputs", "copy", begin, end);
     if (span.task->kind != Task::Kind::compute) {
       const auto& call = workload_.collectives[static_cast<std::size_t>(span.task->collective)];
       const std::string name = fmt::format("{} {}", name_of(call.kind), call.label);

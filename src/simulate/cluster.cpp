@@ -56,6 +56,9 @@ std::vector<Field> fields_of(Cluster& c, double& devices, double& multiprocessor
       {"network", "latency_us", &c.network.latency_seconds, kMicro, 0, 1e5, true},
       {"network", "oversubscription", &c.oversubscription, 1, 1, 1000, false},
       {"network", "slowest_node", &c.network.slowest, 1, 0.001, 1, false},
+      {"host", "gb_per_s_per_device", &c.host.rate, kGiga, 0.01, 1e5, false},
+      {"host", "efficiency", &c.host.efficiency, 1, 0.01, 1, false},
+      {"host", "latency_us", &c.host.latency_seconds, kMicro, 0, 1e4, false},
       {"overlap", "slowdown", &c.overlap_slowdown, 1, 0, 10, false}};
 }
 
@@ -127,7 +130,8 @@ class Reader {
         if (field.section == name) keys.emplace_back(field.key);
       }
       if (keys.empty()) {
-        static const std::vector<std::string> kSections{"device", "node", "network", "overlap"};
+        static const std::vector<std::string> kSections{"device", "node", "network", "host",
+                                                        "overlap"};
         refuse(fmt::format("has an unknown key '{:.64}'; {}", name,
                            suggestion(name.substr(0, 64), kSections)));
       }

@@ -26,8 +26,8 @@ struct Device {
   double idle_watts = 0;                   // else
 };
 
-/// A way between ranks. `rate` is of one direction: within a node per device, between nodes of all
-/// cards of a node together.
+/// A way between ranks, or from the host. `rate` is of one direction: within a node and from the
+/// host per device, between nodes of all cards of a node together.
 struct Links {
   double rate = 0;  // bytes per second
   double efficiency = 1;
@@ -44,6 +44,7 @@ struct Cluster {
   int devices_per_node = 1;
   Links node;
   Links network;
+  Links host;                   // rate 0: devices read the host's memory in place
   double oversubscription = 1;  // of the network: its rate is divided by it
   double overlap_slowdown = 0;  // kernels take 1 + this times as long beside a collective
   /// Bytes per second that a node sends to others in a collective.

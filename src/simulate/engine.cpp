@@ -59,8 +59,8 @@ class Engine {
         longest = static_cast<double>(workload_.collectives[call].picoseconds);
       }
       picoseconds += repeats(t) * longest;
-      if (task.kind != Task::Kind::compute)
-        open = std::max(0.0, open + (task.kind == Task::Kind::start ? 1 : -1));
+      if (task.kind == Task::Kind::start) ++open;
+      if (task.kind == Task::Kind::wait) open = std::max(0.0, open - 1);
       const auto draws = static_cast<double>(jitter_.factor.varies() ? kernels_of(task) : 1);
       moves += repeats(t) * (draws + open) * static_cast<double>(classes_.size());
     }
@@ -88,6 +88,9 @@ class Engine {
         case Task::Kind::wait:
           wait(task);
           break;
+        case Task::Kind::copy:
+          copy(task);
+          break;
       }
     }
   }
@@ -102,6 +105,15 @@ class Engine {
       watch({&task, static_cast<int>(c), begin, times.end});
     }
     computed_ += kernels_of(task);
+  }
+
+  void copy(const Task& task) {
+    for (std::size_t c = 0; c < times_.size(); ++c) {
+      ClassTimes& times = times_[c];
+      watch({&task, static_cast<int>(c), times.end, times.end + task.picoseconds});
+      times.end += task.picoseconds;
+      times.copies += task.picoseconds;
+    }
   }
 
   /// Where kernels are not told apart, all of a task are one.

@@ -27,6 +27,7 @@ struct ClassTimes {
   std::int64_t end = 0;                 // when the last instruction is done, in picoseconds
   std::int64_t busy = 0;                // kernels
   std::array<std::int64_t, 3> waits{};  // for collectives, by CollectiveKind
+  std::int64_t copies = 0;              // of data inputs, which kernels wait for
   std::int64_t exposed() const { return waits[0] + waits[1] + waits[2]; }
   bool operator==(const ClassTimes&) const = default;
 };
@@ -37,8 +38,8 @@ struct StepTimes {
   std::int64_t in_flight = 0;       // of a rank: time in which a collective moved
 };
 
-/// What happened when, for traces: compute tasks and waits, and flights of collectives, known at
-/// the first wait for them.
+/// What happened when, for traces: compute tasks, copies and waits, and flights of collectives,
+/// known at the first wait for them.
 struct Span {
   const Task* task;
   int rank_class;

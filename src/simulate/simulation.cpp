@@ -70,6 +70,7 @@ Simulation simulate(const Workload& workload, const Stragglers& stragglers, bool
   result.communication_seconds = seconds(times.in_flight);
   result.compute = workload.compute;
   result.critical_busy_seconds = seconds(times.classes[last].busy);
+  result.copy_seconds = seconds(times.classes[last].copies);
   const ComputeSeconds& c = workload.compute;
   result.slowed_seconds =
       result.critical_busy_seconds - (c.product + c.attention + c.memory + c.update);

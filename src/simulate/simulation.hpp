@@ -46,6 +46,7 @@ struct Simulation {
   double slowed_seconds = 0;         // what stragglers and overlap add on the critical rank
   std::array<double, 3> exposed{};   // on the critical rank (the last to end, and of these the one
                                      // that computes most), by CollectiveKind
+  double copy_seconds = 0;           // of data inputs, on the critical rank
   double critical_busy_seconds = 0;
   double node_link_use = 0;  // share of the step in which ... moves at its effective rate
   double network_use = 0;

@@ -48,6 +48,7 @@ class Pricer {
     const int end = static_cast<int>(program_.steps.size());
     section(0, program_.body_first, 1);
     out_.body_first = static_cast<int>(out_.tasks.size());
+    copy_inputs();
     section(program_.body_first, program_.body_last, out_.repeats);
     out_.body_last = static_cast<int>(out_.tasks.size());
     section(program_.body_last, end, 1);
@@ -55,6 +56,18 @@ class Pricer {
   }
 
  private:
+  /// Of the micro-batches that a run of the body holds, in the order of the device's stream.
+  void copy_inputs() {
+    const Links& host = cluster_.host;
+    if (host.rate == 0) return;
+    double seconds = 0;
+    for (const auto& [name, operands] : program_.inputs)
+      for (const Operand& operand : operands)
+        seconds += host.latency_seconds +
+                   static_cast<double>(operand.type.bytes()) / host.effective_rate();
+    out_.tasks.push_back({Task::Kind::copy, picoseconds_of(seconds)});
+  }
+
   void section(int first, int last, std::int64_t repeats) {
     bool open = false;
     for (int i = first; i < last; ++i) {

@@ -31,11 +31,12 @@ struct CollectiveCall {
 
 inline std::int64_t picoseconds_of(double seconds) { return std::llround(seconds * 1e12); }
 
-/// Kernels without a collective between them, or the start or wait of one.
+/// Kernels without a collective between them, the start or wait of one, or a copy of data inputs
+/// from the host, which kernels after it wait for.
 struct Task {
-  enum class Kind : std::uint8_t { compute, start, wait };
+  enum class Kind : std::uint8_t { compute, start, wait, copy };
   Kind kind = Kind::compute;
-  std::int64_t picoseconds = 0;       // compute: of all its kernels
+  std::int64_t picoseconds = 0;       // compute: of all its kernels; copy
   int collective = -1;                // start, wait: index into Workload::collectives
   int first_step = 0, last_step = 0;  // compute: Program::steps [first, last)
 };

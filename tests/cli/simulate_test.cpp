@@ -59,9 +59,9 @@ TEST_CASE("simulate: JSON with the keys that scripts rely on") {
   CHECK(json["tokens_per_second_per_rank"].get<double>() ==
         doctest::Approx(64 / json["seconds_per_step"].get<double>()));
   CHECK(json["events"].get<std::int64_t>() % 16 == 0);
-  double parts = json["breakdown_seconds"]["exposed_all_gather"];
-  for (const char* key : {"product", "attention", "memory", "update", "slowed",
-                          "exposed_reduce_scatter", "exposed_all_reduce"})
+  double parts = 0;
+  for (const char* key : {"product", "attention", "memory", "update", "slowed", "input_copies",
+                          "exposed_all_gather", "exposed_reduce_scatter", "exposed_all_reduce"})
     parts += json["breakdown_seconds"][key].get<double>();
   CHECK(parts == doctest::Approx(json["seconds_per_step"].get<double>()).epsilon(1e-6));
 }
@@ -97,11 +97,12 @@ TEST_CASE("simulate: fp16 takes bf16's time and bytes") {
         json_of(kSmall + "--ranks 16 --precision bf16 --cluster dgx2-v100"));
 }
 
-TEST_CASE("simulate: stragglers cost what they are slower, on one rank exactly") {
+TEST_CASE("simulate: stragglers cost what they are slower, on one rank exactly, but for copies") {
   const Json even = json_of(kSmall + "--ranks 1"),
              late = json_of(kSmall + "--ranks 1 --stragglers 1x2");
+  const double copies = even["breakdown_seconds"]["input_copies"];
   CHECK(late["seconds_per_step"].get<double>() ==
-        doctest::Approx(2 * even["seconds_per_step"].get<double>()).epsilon(1e-6));
+        doctest::Approx(2 * even["seconds_per_step"].get<double>() - copies).epsilon(1e-6));
 }
 
 TEST_CASE("simulate: reductions beside gathers share the links, collapsed or not") {
@@ -165,6 +166,33 @@ TEST_CASE("simulate: a trace for Chrome, a sweep as CSV and SVG") {
   CHECK(whole.out == text_of(csv));
   CHECK(std::ranges::count(whole.out, '\n') == 7);  // header, 4, 8, 16, 32, 64, 96
   CHECK(text_of(svg).starts_with("<svg"));
+}
+
+TEST_CASE("simulate: each micro-batch's inputs are copied from the host before its kernels") {
+  const TemporaryFolder folder;
+  const std::string trace = folder.path / "trace.json";
+  const Json json = json_of(kSmall + "--ranks 8 --accumulate 3 --trace " + trace);
+  // Tokens and targets of 64 i32, at 0.8 of 31.5 GB/s, each after 10 us.
+  CHECK(json["breakdown_seconds"]["input_copies"].get<double>() ==
+        doctest::Approx(3 * 2 * (10e-6 + 256 / (0.8 * 31.5e9))).epsilon(1e-6));
+  int copies = 0;
+  const Json events = Json::parse(text_of(trace))["traceEvents"];
+  std::vector<std::pair<double, double>> copied;
+  for (const Json& event : events)
+    if (event["ph"] == "X" && event["cat"] == "copy") {
+      const double begin = event["ts"];
+      copied.emplace_back(begin, begin + event["dur"].get<double>());
+    }
+  for (const auto& [begin, end] : copied) {
+    ++copies;
+    for (const Json& event : events) {
+      if (event["ph"] != "X" || event["tid"] != 0) continue;
+      const double at = event["ts"], until = at + event["dur"].get<double>();
+      CHECK((until <= begin + 1e-6 || at >= end - 1e-6));
+    }
+  }
+  CHECK(copies == 3);
+  CHECK(json_of(kSmall + "--cluster cpu")["breakdown_seconds"]["input_copies"] == 0);
 }
 
 TEST_CASE("simulate: groups of a node gather without the network") {

@@ -141,6 +141,18 @@ TEST_CASE("engine: the body is repeated, prologue and update are not") {
   CHECK(run(w, one).end == 151);
 }
 
+TEST_CASE("engine: kernels wait for inputs in every run of the body, collectives fly on") {
+  Workload w = workload(
+      {{Kind::start, 0, 0}, {Kind::copy, 40}, {Kind::compute, 100}, {Kind::wait, 0, 0}}, {1000});
+  const RankClass ranks[] = {{1, 1}, {1, 2}};
+  CHECK(run(w, ranks).classes[0] == ClassTimes{1000, 100, {860, 0, 0}, 40});
+  w.tasks = {{Kind::copy, 40}, {Kind::compute, 100}};
+  w.body_last = 2;
+  w.repeats = 3;
+  CHECK(run(w, ranks).classes[0] == ClassTimes{420, 300, {}, 120});
+  CHECK(run(w, ranks).classes[1] == ClassTimes{720, 600, {}, 120});  // copies are not slowed down
+}
+
 TEST_CASE("engine: kernels beside a collective take longer, for as long as it flies") {
   Workload w = workload({{Kind::start, 0, 0}, {Kind::compute, 1000}, {Kind::wait, 0, 0}}, {300});
   w.overlap_slowdown = 0.5;  // 300 ps of flight do 200 ps of work

@@ -207,6 +207,32 @@ TEST_CASE("groups: a late rank holds up others only through the sums across grou
   CHECK(ends({compute, gather, gathered, sum, summed}) == Ends(6, 32));
 }
 
+TEST_CASE("groups: a gather and a sum across groups in flight together have half of the links") {
+  const RankClasses ranks = Stragglers("", 6).classes(false, 2);
+  Workload w;
+  w.collectives.resize(2);
+  w.collectives[0].picoseconds = 50;
+  w.collectives[0].among = Among::shards;
+  w.collectives[1].picoseconds = 30;
+  w.collectives[1].among = Among::replicas;
+  w.tasks = {{Kind::start, 0, 0}, {Kind::compute, 10}, {Kind::start, 0, 1}, {Kind::wait, 0, 1}};
+  w.tasks.push_back({Kind::wait, 0, 0});
+  w.body_last = 5;
+  const auto waits = [&](int stream) {
+    w.collectives[1].stream = stream;
+    const StepTimes times = run(w, ranks.classes);
+    CHECK(times.in_flight == 80);
+    std::vector<std::int64_t> first;
+    run(w, ranks.classes, [&](const Span& span) {
+      if (span.flight && span.rank_class == 3) first.push_back(span.end);
+    });
+    CHECK(times.end == 80);
+    return first;
+  };
+  CHECK(waits(0) == std::vector<std::int64_t>{80, 50});  // one after the other
+  CHECK(waits(1) == std::vector<std::int64_t>{70, 80});  // 30 of work at half speed
+}
+
 TEST_CASE("groups: every total has the same bits collapsed and apart, up to 1,024 ranks") {
   for (const auto& [ranks, group] : {Shape{16, 8}, {64, 4}, {1024, 8}, {1024, 256}}) {
     for (const int stage : {1, 2, 3}) {
