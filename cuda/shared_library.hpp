@@ -13,6 +13,9 @@ class SharedLibrary {
   /// @throws CudaError when it cannot be loaded.
   SharedLibrary(const std::string& file, const char* product, const char* remedy);
 
+  /// dlopen's.
+  void* handle() const { return handle_; }
+
   /// @throws CudaError when the library has no such function.
   template <typename Function>
   void get(const char* name, Function& function) const {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # scripts/build.sh [release|dev|asan|tsan|no-cuda|cuda] [target...]
-# Installs what is missing of scripts/apt-packages.txt (with targets named: but for what only tests need), configures, and
-# builds into build/<preset>. With targets named a fresh build leaves CUDA out, until all is built. Says nothing when there
-# is nothing to do.
+# Installs what is missing of scripts/apt-packages.txt (with targets named: but for what only tests need), fetches the
+# headers of cuDNN's frontend from PyPI where nvcc is, configures, and builds into build/<preset>. With targets named a fresh
+# build leaves CUDA out, until all is built. Says nothing when there is nothing to do.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -46,6 +46,27 @@ install_packages() {
   installed=("${missing[@]}")
 }
 
+# The headers of cuDNN's frontend, which Debian does not have: into .cache, where CMake looks for them.
+fetch_cudnn_frontend() {
+  local version=1.32.0 into=.cache/cudnn-frontend work
+  [[ $preset != asan && $preset != tsan && ${#targets[@]} -eq 0 ]] || return 0
+  command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]] || return 0
+  [[ $(cat "$into/version" 2>/dev/null) == "$version" ]] && return 0
+  work=$(mktemp -d)
+  if python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.11 \
+    --platform manylinux_2_28_x86_64 --dest "$work" "nvidia-cudnn-frontend==$version" >"$work/log" 2>&1 &&
+    python3 -m zipfile -e "$work"/*.whl "$work/wheel" >>"$work/log" 2>&1; then
+    rm -rf "$into"
+    mkdir -p "$into"
+    mv "$work/wheel/include" "$into/"
+    echo "$version" >"$into/version"
+    installed+=("cuDNN's frontend") # configure again
+  else
+    echo "Building without cuDNN: PyPI's nvidia-cudnn-frontend $version could not be fetched: $(tail -n 1 "$work/log")"
+  fi
+  rm -rf "$work"
+}
+
 configure() {
   local ninja_file=build/$preset/build.ninja cuda=()
   if [[ $preset == release || $preset == dev ]]; then
@@ -72,5 +93,6 @@ build() {
 }
 
 install_packages
+fetch_cudnn_frontend
 configure
 build

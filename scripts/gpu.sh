@@ -13,7 +13,7 @@ results=${RESULTS_DIR:-perf/results}/result.json
 log=${RESULTS_DIR:-build}/gpu.log # whole outputs
 limit_bytes=$((40 << 20))
 peak_tflops=989 # bf16, dense, of an H100 SXM and an H200 (NVIDIA's data sheets)
-programs=(tests/cuda/{describe,device_test,formulas_test,stream_test,device_memory_test,thrust_test,ops,products_test}_cuda
+programs=(tests/cuda/{describe,device_test,formulas_test,stream_test,device_memory_test,thrust_test,ops,products_test,attention_test}_cuda
   examples/train_gpt perf/perf_gpu_adamw perf/perf_allocator)
 libraries=(zlib1g libdnnl2 libopenblas0-pthread libhwy1 libgomp1 libfmt9 ocl-icd-libopencl1 libgfortran5 libquadmath0)
 headers=(zlib1g-dev libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev doctest-dev libcli11-dev ocl-icd-opencl-dev opencl-c-headers)
@@ -152,6 +152,7 @@ phase() {
     ops)
       step ops 240 "$bin/ops_cuda" || true
       step ops.products 90 "$bin/products_test_cuda" || true
+      step ops.attention 90 "$bin/attention_test_cuda" || true
       ;;
     sanitize)
       for tool in memcheck racecheck; do

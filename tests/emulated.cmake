@@ -29,6 +29,17 @@ foreach(family attention conv dropout elementwise embedding grouped_attention la
 endforeach()
 target_sources(test_emulated PRIVATE ops/harness_run.cpp)
 
+# The rows of attention over a fake library of the CPU's kernels.
+if(TARGET test_emulated_attention)
+  target_sources(test_emulated_attention PRIVATE emulated/device_call.cpp emulated/emulator_backend.cpp
+                 $<TARGET_OBJECTS:ashlar_cuda_emulated>)
+  if(NOT ASHLAR_CUDNN)
+    target_sources(test_emulated_attention PRIVATE ${PROJECT_SOURCE_DIR}/cuda/cudnn_rows.cpp
+                   ${PROJECT_SOURCE_DIR}/cuda/cudnn_problem.cpp)
+  endif()
+  target_link_libraries(test_emulated_attention PRIVATE ashlar_emulator)
+endif()
+
 # The rows of products over a fake libcublasLt.so.13, which the program finds under that name because it is linked to it.
 if(NOT TARGET test_emulated_products)
   return()

@@ -1,0 +1,95 @@
+// cuDNN on the devices of this process.
+#include <fmt/format.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "ashlar/error.hpp"
+#include "cuda/cudnn_graph.hpp"
+#include "cuda/current_device.hpp"
+#include "cuda/native_stream.hpp"
+
+namespace ashlar::cuda {
+namespace {
+
+/// A handle, and a plan for every problem that was met. A handle serves one thread at a time.
+class Cudnn : public AttentionLibrary {
+ public:
+  Cudnn(const CudnnLibrary& library, int device) : library_(library), device_(device) {
+    const CurrentDevice current(device);
+    library_.check(library_.create(&handle_), "cudnnCreate");
+  }
+
+  void run(const AttentionProblem& problem, const AttentionOperands& operands, std::byte* workspace,
+           StreamRef stream) override {
+    const auto native = static_cast<cudaStream_t>(native_stream(stream));
+    const std::scoped_lock lock(mutex_);
+    library_.check(library_.set_stream(handle_, native), "cudnnSetStream");
+    graph_of(problem).run(handle_, operands, workspace);
+  }
+
+ private:
+  const AttentionGraph& graph_of(const AttentionProblem& problem) {
+    std::unique_ptr<const AttentionGraph>& graph = graphs_[problem];
+    if (graph) return *graph;
+    const CurrentDevice current(device_);
+    auto made = std::make_unique<const AttentionGraph>(library_, problem, handle_);
+    if (made->workspace() > library_bytes(problem))
+      throw CudaError(fmt::format(
+          "cuDNN {}: {} wants {} bytes of workspace, {} are planned: install cuDNN 9.19",
+          library_.get_version(), describe(problem), made->workspace(), library_bytes(problem)));
+    graph = std::move(made);
+    return *graph;
+  }
+
+  const CudnnLibrary& library_;
+  int device_;
+  std::mutex mutex_;
+  cudnnHandle_t handle_ = nullptr;
+  std::map<AttentionProblem, std::unique_ptr<const AttentionGraph>> graphs_;
+};
+
+/// Null, which is said once, where cuDNN is not installed.
+const CudnnLibrary* installed() {
+  static const CudnnLibrary* const library = []() -> const CudnnLibrary* {
+    try {
+      return &CudnnLibrary::installed();
+    } catch (const CudaError& error) {
+      fmt::print(stderr, "ashlar: attention runs on kernels of our own, which are slower: {}\n",
+                 error.what());
+      return nullptr;
+    }
+  }();
+  return library;
+}
+
+struct Devices {
+  std::mutex mutex;
+  std::map<int, std::unique_ptr<Cudnn>> libraries;
+};
+
+/// They live until the process ends: at exit CUDA may be gone before they are.
+Devices& devices() {
+  static Devices& instance = *new Devices;
+  return instance;
+}
+
+}  // namespace
+
+AttentionLibrary* attention_library(StreamRef stream) {
+  const CudnnLibrary* const library = installed();
+  if (library == nullptr) return nullptr;
+  int device = 0;
+  if (stream.is_inline()) {
+    check(cudaGetDevice(&device));
+  } else {
+    device = stream.device().index;
+  }
+  const std::scoped_lock lock(devices().mutex);
+  std::unique_ptr<Cudnn>& cudnn = devices().libraries[device];
+  if (!cudnn) cudnn = std::make_unique<Cudnn>(*library, device);
+  return cudnn.get();
+}
+
+}  // namespace ashlar::cuda

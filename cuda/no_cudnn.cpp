@@ -1,0 +1,10 @@
+// Where cuDNN's headers or its frontend were not found.
+#include "cuda/attention.hpp"
+
+namespace ashlar::cuda {
+
+const DeviceKernel* find_attention(std::string_view, int, bool) { return nullptr; }
+
+AttentionLibrary* attention_library(StreamRef) { return nullptr; }
+
+}  // namespace ashlar::cuda
