@@ -51,6 +51,8 @@ pack_all() {
   done
   ((${#missing[@]} == 0)) || (cd "$pack/debs" && apt-get -qq -o APT::Sandbox::User=root download "${missing[@]}") ||
     die "apt-get could not download ${missing[*]}"
+  rm -rf "$pack/cudnn-frontend"
+  [[ ! -d .cache/cudnn-frontend ]] || cp -r .cache/cudnn-frontend "$pack/" # for a build over there
   sources_hash >"$pack/sources"
   commit=$(git rev-parse --short HEAD)
   [[ -z $(git status --porcelain) ]] || commit+=-dirty
@@ -98,10 +100,19 @@ unpack() {
   touch "$root/done"
 }
 
+# pip_folders NAME PACKAGE...: the folders lib or include of NVIDIA's pip packages, separated by colons
+pip_folders() {
+  python3 - "$@" <<'PY' 2>/dev/null || true
+import nvidia, os, sys
+name, packages = sys.argv[1], sys.argv[2:]
+paths = (os.path.join(q, n, name) for n in packages for q in nvidia.__path__)
+print(":".join(filter(os.path.isdir, paths)))
+PY
+}
+
 library_path() {
   local lib=$root/usr/lib/x86_64-linux-gnu pip
-  pip=$(python3 -c 'import nvidia, os
-print(":".join(p for n in ("cu13", "cudnn", "nccl") for q in nvidia.__path__ if os.path.isdir(p := os.path.join(q, n, "lib"))))' 2>/dev/null || true)
+  pip=$(pip_folders lib cu13 cudnn nccl)
   echo "$lib:$lib/openblas-pthread${pip:+:$pip}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 }
 
@@ -117,7 +128,8 @@ choose_programs() {
   bin=$pack/bin
   starts "$bin" && return
   echo "the packed programs do not start here: $(in_pack "$bin/describe_cuda" 2>&1 >/dev/null | tail -n 1)"
-  step build 420 scripts/gpu.sh build -DCMAKE_PREFIX_PATH="$root/usr" -DCMAKE_CUDA_ARCHITECTURES=native || exit 1
+  step build 420 scripts/gpu.sh build -DCMAKE_PREFIX_PATH="$root/usr" -DCMAKE_CUDA_ARCHITECTURES=native \
+    -DASHLAR_CUDNN_FRONTEND_INCLUDE="$pack/cudnn-frontend/include" -DASHLAR_CUDNN_INCLUDE="$(pip_folders include cudnn)" || exit 1
   bin=$work/bin
   mkdir -p "$bin"
   local program

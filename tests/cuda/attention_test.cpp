@@ -1,6 +1,9 @@
 // Attention by cuDNN against the CPU's kernels, and the same bits in every run.
 #include <doctest/doctest.h>
 
+#include <cstdio>
+#include <cstdlib>
+
 #include "cuda/check.h"
 #include "support/attention_pair.hpp"
 
@@ -14,13 +17,14 @@ int compute_capability() {
   return 10 * major + minor;
 }
 
-/// False, with the reason, where cuDNN does not serve this GPU.
-bool is_served() {
+/// Ends the program as skipped where cuDNN does not serve this GPU.
+void need_cudnn() {
   const int sm = compute_capability();
-  const bool served = cuda::find_attention("causal_attention", sm) != nullptr &&
-                      cuda::attention_library(backend::stream()) != nullptr;
-  if (!served) MESSAGE("skipped: no cuDNN for sm_", sm);
-  return served;
+  if (cuda::find_attention("causal_attention", sm) != nullptr &&
+      cuda::attention_library(backend::stream()) != nullptr)
+    return;
+  std::printf("skipped: no attention by cuDNN for sm_%d in this program or on this machine\n", sm);
+  std::exit(77);
 }
 
 void check_row(Pair& pair, bool backward, bool deterministic) {
@@ -42,7 +46,7 @@ void check_row(Pair& pair, bool backward, bool deterministic) {
 }  // namespace
 
 TEST_CASE("cuda: attention by cuDNN is the CPU's within 1e-2, in the same bits in every run") {
-  if (!is_served()) return;
+  need_cudnn();
   for (const Extents& e :
        {Extents{4, 1024, 12, 12, 64}, Extents{3, 65, 4, 4, 64}, Extents{2, 300, 2, 2, 128},
         Extents{8, 1024, 12, 12, 32}, Extents{1, 2048, 18, 18, 64}}) {
@@ -54,7 +58,7 @@ TEST_CASE("cuda: attention by cuDNN is the CPU's within 1e-2, in the same bits i
 }
 
 TEST_CASE("cuda: grouped attention by cuDNN, likewise") {
-  if (!is_served()) return;
+  need_cudnn();
   for (const Extents& e : {Extents{2, 512, 8, 2, 128}, Extents{3, 77, 6, 3, 64},
                            Extents{2, 200, 4, 4, 64}, Extents{1, 2048, 24, 6, 64}}) {
     CAPTURE(e.positions);

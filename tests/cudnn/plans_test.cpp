@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <array>
 #include <fstream>
 #include <random>
 #include <sstream>
@@ -105,6 +106,37 @@ TEST_CASE("cuda: parts of a backward have plans, within 128 MiB") {
       const AttentionGraph graph = plan(cuda::part_of(whole));
       CHECK(graph.workspace() <= cuda::kMostLibraryBytes);
     }
+}
+
+TEST_CASE("cuda: operands are given to the graph in its order") {
+  for (const bool backward : {false, true}) {
+    const AttentionProblem p = with_strides({.sm = 90,
+                                             .backward = backward,
+                                             .sequences = 2,
+                                             .positions = 64,
+                                             .heads = 2,
+                                             .kv_heads = 2,
+                                             .head_size = 64},
+                                            true);
+    const AttentionGraph graph = plan(p);
+    constexpr std::size_t kLse = 4;
+    for (std::size_t i = 0; i < (backward ? 9 : 5); ++i) {
+      alignas(256) std::byte memory[512];  // never read: an address is refused first
+      std::array<std::byte*, 9> at;
+      at.fill(memory);
+      at[i] += 2;
+      std::string message;
+      try {
+        graph.run(nullptr, {at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8]}, memory);
+      } catch (const CudaError& error) {
+        message = error.what();
+      }
+      CAPTURE(message);
+      if (i != kLse)  // its address may be any
+        CHECK(message.find(fmt::format("Uid {}: device pointer is not aligned", i + 1)) !=
+              std::string::npos);
+    }
+  }
 }
 
 TEST_CASE("cuda: what cuDNN refuses is said in one line") {

@@ -25,6 +25,7 @@ int cuDriverGetVersion(int* version) {
 }
 int cuGetErrorName(int error, const char** name) { return described(error, name); }
 int cuGetErrorString(int error, const char** text) { return described(error, text); }
+int cuCtxGetCurrent(void** context) { return found(context); }
 int cuLibraryLoadData(void** library) { return found(library); }
 int cuLibraryGetKernel(void** kernel) { return found(kernel); }
 int cuLibraryUnload() { return kSuccess; }
@@ -35,7 +36,6 @@ int cuModuleLoadData(void** module) { return found(module); }
 int cuModuleGetFunction(void** function) { return found(function); }
 
 // Looked up with the others, and not called.
-int cuCtxGetCurrent() { return kNoDevice; }
 int cuCtxGetLimit() { return kNoDevice; }
 int cuCtxPopCurrent() { return kNoDevice; }
 int cuCtxPushCurrent() { return kNoDevice; }
