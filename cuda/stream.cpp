@@ -4,6 +4,7 @@
 #include <exception>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "ashlar/error.hpp"
 #include "cuda/current_device.hpp"
@@ -56,9 +57,16 @@ class CudaStream final : public detail::StreamState {
 
   void enqueue(std::function<void()> work) override {
     const CurrentDevice current(device.index);
-    auto call = std::make_unique<HostCall>(HostCall{std::move(work), this});
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    check(cudaStreamIsCapturing(stream_, &status));
+    if (status != cudaStreamCaptureStatusNone && recording_ == nullptr)
+      throw CudaError("work of the host cannot be recorded on a stream that others record");
+    auto call = std::make_unique<HostCall>(HostCall{std::move(work), this, recording_ == nullptr});
     check(cudaLaunchHostFunc(stream_, &CudaStream::run, call.get()));
-    call.release();  // run() owns it from here on
+    if (recording_ != nullptr)
+      recording_->calls.push_back(std::move(call));
+    else
+      call.release();  // run() owns it from here on
   }
 
   /// An event of the CPU holds up the caller, as a CUDA stream cannot wait for it.
@@ -86,14 +94,44 @@ class CudaStream final : public detail::StreamState {
     if (error) std::rethrow_exception(error);
   }
 
+  void begin_recording() override {
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+    recording_ = std::make_unique<Recording>(stream_);
+  }
+
+  std::unique_ptr<detail::RecordingState> end_recording() override {
+    std::unique_ptr<Recording> recording = std::exchange(recording_, nullptr);
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamEndCapture(stream_, &graph));
+    const cudaError_t status = cudaGraphInstantiate(&recording->graph, graph, 0);
+    cudaGraphDestroy(graph);
+    check(status);
+    return recording;
+  }
+
  private:
   struct HostCall {
     std::function<void()> work;
     CudaStream* stream;
+    bool once;
+  };
+
+  /// A graph, and what its nodes on the host call.
+  struct Recording final : detail::RecordingState {
+    explicit Recording(cudaStream_t on) : stream(on) {}
+    ~Recording() override {
+      if (graph != nullptr) cudaGraphExecDestroy(graph);
+    }
+    void launch() override { check(cudaGraphLaunch(graph, stream)); }
+
+    cudaStream_t stream;
+    cudaGraphExec_t graph = nullptr;
+    std::vector<std::unique_ptr<HostCall>> calls;
   };
 
   static void run(void* data) {
-    const std::unique_ptr<HostCall> call(static_cast<HostCall*>(data));
+    auto* const call = static_cast<HostCall*>(data);
+    const std::unique_ptr<HostCall> owner(call->once ? call : nullptr);
     try {
       call->work();
     } catch (...) {
@@ -104,6 +142,7 @@ class CudaStream final : public detail::StreamState {
 
   cudaStream_t stream_ = nullptr;
   bool owned_ = true;
+  std::unique_ptr<Recording> recording_;  // while it lasts
   std::mutex mutex_;
   std::exception_ptr error_;
 };
@@ -132,6 +171,10 @@ namespace detail {
 
 std::unique_ptr<StreamState> make_cuda_stream(int index) {
   return std::make_unique<cuda::CudaStream>(index);
+}
+
+void make_current(Device device) {
+  if (device.type == DeviceType::cuda) cuda::check(cudaSetDevice(device.index));
 }
 
 int cuda_device_count() noexcept {

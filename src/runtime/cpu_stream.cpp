@@ -60,7 +60,7 @@ class CpuStream final : public StreamState {
   }
 
   void wait(const std::shared_ptr<EventState>& event) override {
-    enqueue([event] { event->wait(); });
+    if (!event->done()) enqueue([event] { event->wait(); });
   }
 
   std::shared_ptr<EventState> record() override {

@@ -8,6 +8,12 @@
 #include "runtime/stream_state.hpp"
 
 namespace ashlar {
+namespace detail {
+
+void StreamState::begin_recording() { throw Error("work of the CPU's streams cannot be recorded"); }
+std::unique_ptr<RecordingState> StreamState::end_recording() { return nullptr; }
+
+}  // namespace detail
 
 int device_count(DeviceType type) noexcept {
   return type == DeviceType::cpu ? 1 : detail::cuda_device_count();
@@ -44,7 +50,7 @@ void StreamRef::enqueue(std::function<void()> work) const {
 }
 
 void StreamRef::wait(const Event& event) const {
-  if (event.done()) return;
+  if (event.state_ == nullptr) return;
   if (is_inline())
     event.wait();
   else

@@ -15,6 +15,9 @@ void* cuda::native_stream(StreamRef) { throw CudaError(detail::why_no_cuda()); }
 namespace detail {
 
 std::unique_ptr<StreamState> make_cuda_stream(int) { throw CudaError(why_no_cuda()); }
+void make_current(Device device) {
+  if (device.type == DeviceType::cuda) throw CudaError(why_no_cuda());
+}
 int cuda_device_count() noexcept { return 0; }
 std::string why_no_cuda() { return "this program was built without CUDA"; }
 

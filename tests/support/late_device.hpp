@@ -1,6 +1,7 @@
 // A device without hardware for whole training steps: what its streams are given runs when the host
 // waits for it, as late as events allow, or ahead of that as a test chooses. Its memory is mapped
-// while a stream works alone. One thread uses it.
+// while a stream works alone. Hosts of several ranks may share it. Recordings are held to the rules
+// of CUDA's.
 #pragma once
 
 #include <sys/mman.h>
@@ -11,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <string>
 #include <utility>
@@ -26,104 +28,228 @@ namespace ashlar::test {
 class LateDevice {
  public:
   /// What runs before anybody waits for it: nothing, all that the first stream can, all that the
-  /// others can, or pieces of any.
-  enum class Ahead { nothing, first, others, random };
+  /// others can, or pieces of any. shuffled: nothing; then, in the order of chance, pieces of any.
+  enum class Ahead { nothing, first, others, random, shuffled };
 
   explicit LateDevice(Ahead ahead, unsigned seed = 1) : ahead_(ahead), random_(seed) {}
   StreamRef stream() {
+    const std::scoped_lock lock(mutex_);
     streams_.push_back(std::make_unique<LateStream>(*this));
     return StreamRef(streams_.back().get());
   }
   /// The host that reads or writes it itself has an access violation.
   MemoryResource& memory() { return memory_; }
 
+  /// Times that the host waited for what had not happened yet, or for a stream that was not empty.
+  int host_waits() const { return host_waits_; }
+  int allocations() const { return memory_.allocations(); }
+  int recordings = 0, launches = 0;
+  /// The stream and the number of its wait that is left out; -1: none.
+  int lost_stream = -1, lost_wait = -1;
+  /// How often a stream has been told to wait.
+  int waits(int stream) const { return streams_[static_cast<std::size_t>(stream)]->waits(); }
+
  private:
   class Memory final : public MemoryResource {
    public:
+    explicit Memory(std::recursive_mutex& mutex) : mutex_(mutex) {}
     void allow(int access) {
       for (const auto& [block, bytes] : blocks_) ::mprotect(block, bytes, access);
     }
+    int allocations() const { return allocations_; }
 
    private:
     void* do_allocate(std::int64_t bytes, Category, StreamRef) override {
+      const std::scoped_lock lock(mutex_);
       const auto size = static_cast<std::size_t>(align_up(std::max<std::int64_t>(bytes, 1), 4096));
       void* block = ::mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       if (block == MAP_FAILED) throw Error("the device's memory cannot be mapped");
       blocks_.emplace(block, size);
+      ++allocations_;
       return block;
     }
     void do_deallocate(void* block, std::int64_t, Category, StreamRef) noexcept override {
+      const std::scoped_lock lock(mutex_);
       ::munmap(block, blocks_.at(block));
       blocks_.erase(block);
     }
+    std::recursive_mutex& mutex_;
     std::map<void*, std::size_t> blocks_;
+    int allocations_ = 0;
   };
 
   class LateStream;
+  struct Recording;
 
   struct LateEvent final : detail::EventState {
     explicit LateEvent(LateStream& on) : stream(on) {}
-    bool done() const override { return happened; }
+    bool done() const override {
+      const std::scoped_lock lock(stream.device().mutex_);
+      if (recorded) throw Error("the host asks for an event of a recording");
+      return happened;
+    }
     void wait() const override {
+      const std::scoped_lock lock(stream.device().mutex_);
+      if (done()) return;
+      ++stream.device().host_waits_;
+      await();
+    }
+    void await() const {
       while (!happened)
-        if (!stream.advance(true)) throw Error("the streams wait for each other");
+        if (!stream.device().go_on(stream)) throw Error("the streams wait for each other");
     }
     LateStream& stream;
     bool happened = false;
+    bool recorded = false;
+  };
+
+  /// One call on a stream: work, what it waits for, or an event to record.
+  struct Piece {
+    std::function<void()> work;
+    std::shared_ptr<LateEvent> before, mark;
   };
 
   class LateStream final : public detail::StreamState {
    public:
     explicit LateStream(LateDevice& owner) : StreamState(Device{}), device_(owner) {}
-    void enqueue(std::function<void()> work) override { push(std::move(work), nullptr); }
-    void wait(const std::shared_ptr<detail::EventState>& event) override { push({}, event); }
+    LateDevice& device() const { return device_; }
+    int waits() const { return waits_; }
+
+    void enqueue(std::function<void()> work) override { push({std::move(work), {}, {}}); }
+    void wait(const std::shared_ptr<detail::EventState>& state) override {
+      const std::scoped_lock lock(device_.mutex_);
+      const auto event = std::dynamic_pointer_cast<LateEvent>(state);
+      const bool lost = device_.streams_[lost_index()].get() == this && device_.lost_stream >= 0 &&
+                        device_.lost_wait == waits_;
+      ++waits_;
+      if (lost) return;
+      if (event->recorded) {
+        if (device_.recording_ == nullptr) throw Error("the event is of a recording");
+        if (!recording_) recording_ = device_.recording_;
+      } else if (recording_) {
+        throw Error("a recording waits for what is not recorded");
+      }
+      push({{}, event, {}});
+    }
     std::shared_ptr<detail::EventState> record() override {
+      const std::scoped_lock lock(device_.mutex_);
       auto event = std::make_shared<LateEvent>(*this);
-      push([event] { event->happened = true; }, nullptr);
+      event->recorded = recording_ != nullptr;
+      push({{}, {}, event});
       return event;
     }
     void synchronize() override {
+      const std::scoped_lock lock(device_.mutex_);
+      if (recording_) throw Error("the host waits for a recording");
+      if (!queue_.empty()) ++device_.host_waits_;
       while (!queue_.empty())
-        if (!advance(true)) throw Error("the streams wait for each other");
+        if (!device_.go_on(*this)) throw Error("the streams wait for each other");
       if (const auto error = std::exchange(error_, nullptr)) std::rethrow_exception(error);
+    }
+
+    void begin_recording() override {
+      const std::scoped_lock lock(device_.mutex_);
+      if (device_.recording_) throw Error("one recording at a time");
+      ++device_.recordings;
+      recording_ = device_.recording_ = std::make_shared<Recording>(*this);
+    }
+    std::unique_ptr<detail::RecordingState> end_recording() override;
+
+    void push(Piece piece) {
+      const std::scoped_lock lock(device_.mutex_);
+      if (recording_) return recording_->add(*this, std::move(piece));
+      queue_.push_back(std::move(piece));
+      device_.run_ahead();
     }
 
     /// Runs the next piece. @param needed if it waits for another stream, that one goes first
     bool advance(bool needed) {
       if (busy_ || queue_.empty()) return false;
-      const auto before = queue_.front().second;
+      const auto before = queue_.front().before;
       busy_ = true;
-      if (before && !before->done() && needed) before->wait();
+      if (before && !before->happened && needed) before->await();
       busy_ = false;
-      if (before && !before->done()) return false;
-      const std::function<void()> work = std::move(queue_.front().first);
+      if (before && !before->happened) return false;
+      const Piece piece = std::move(queue_.front());
       queue_.pop_front();
       busy_ = true;
-      device_.memory_.allow(PROT_READ | PROT_WRITE);
-      try {
-        if (work) work();
-      } catch (...) {
-        if (!error_) error_ = std::current_exception();
-      }
-      device_.memory_.allow(PROT_NONE);
+      if (piece.work) run(piece.work);
+      if (piece.mark) piece.mark->happened = true;
       busy_ = false;
       device_.run_ahead();
       return true;
     }
 
    private:
-    using Piece = std::pair<std::function<void()>, std::shared_ptr<detail::EventState>>;
+    friend class LateDevice;
 
-    void push(std::function<void()> work, std::shared_ptr<detail::EventState> event) {
-      queue_.emplace_back(std::move(work), std::move(event));
-      device_.run_ahead();
+    std::size_t lost_index() const {
+      return static_cast<std::size_t>(std::max(device_.lost_stream, 0));
+    }
+    void run(const std::function<void()>& work) {
+      device_.memory_.allow(PROT_READ | PROT_WRITE);
+      try {
+        work();
+      } catch (...) {
+        if (!error_) error_ = std::current_exception();
+      }
+      device_.memory_.allow(PROT_NONE);
     }
 
     LateDevice& device_;
-    std::deque<Piece> queue_;  // work, or what it waits for
+    std::deque<Piece> queue_;
+    std::shared_ptr<Recording> recording_;  // that this stream takes part in
     bool busy_ = false;
+    int waits_ = 0;
     std::exception_ptr error_;
   };
+
+  /// Calls in the order that they were made in.
+  struct Recording {
+    explicit Recording(LateStream& stream) : origin(stream) {}
+    void add(LateStream& stream, Piece piece) { calls.emplace_back(&stream, std::move(piece)); }
+    /// As CUDA: the origin waits for each stream's last event.
+    bool is_joined(const LateStream& stream) const {
+      const LateEvent* last = nullptr;
+      bool waited = true;
+      for (const auto& [on, piece] : calls) {
+        if (on == &stream) {
+          last = piece.mark.get();
+          waited = waited && piece.mark != nullptr;
+        }
+        if (on == &origin && piece.before && piece.before.get() == last) waited = true;
+      }
+      return waited;
+    }
+    void launch() const {
+      std::map<LateEvent*, std::shared_ptr<LateEvent>> marks;
+      for (const auto& [stream, recorded] : calls) {
+        Piece piece = recorded;
+        if (piece.mark) piece.mark = marks[piece.mark.get()] = std::make_shared<LateEvent>(*stream);
+        if (piece.before) piece.before = marks.at(piece.before.get());
+        stream->push(std::move(piece));
+      }
+    }
+    LateStream& origin;
+    std::vector<std::pair<LateStream*, Piece>> calls;
+  };
+
+  struct Replay final : detail::RecordingState {
+    explicit Replay(std::shared_ptr<Recording> of) : recording(std::move(of)) {}
+    void launch() override {
+      const std::scoped_lock lock(recording->origin.device().mutex_);
+      ++recording->origin.device().launches;
+      recording->launch();
+    }
+    std::shared_ptr<Recording> recording;
+  };
+
+  /// @return whether a piece has run, for the sake of `stream`
+  bool go_on(LateStream& stream) {
+    for (int i = 0; ahead_ == Ahead::shuffled && i < 32; ++i)
+      if (streams_[random_() % streams_.size()]->advance(false)) return true;
+    return stream.advance(true);
+  }
 
   void run_ahead() {
     if (std::exchange(running_ahead_, true)) return;
@@ -137,12 +263,26 @@ class LateDevice {
     running_ahead_ = false;
   }
 
-  Memory memory_;
+  mutable std::recursive_mutex mutex_;  // of all, for hosts of several ranks
+  Memory memory_{mutex_};
   Ahead ahead_;
   std::mt19937 random_;
   bool running_ahead_ = false;
+  int host_waits_ = 0;
+  std::shared_ptr<Recording> recording_;
   std::vector<std::unique_ptr<LateStream>> streams_;
 };
+
+inline std::unique_ptr<detail::RecordingState> LateDevice::LateStream::end_recording() {
+  const std::scoped_lock lock(device_.mutex_);
+  const std::shared_ptr<Recording> recording = std::exchange(device_.recording_, nullptr);
+  for (const auto& stream : device_.streams_) {
+    if (!std::exchange(stream->recording_, nullptr)) continue;
+    if (stream.get() != this && !recording->is_joined(*stream))
+      throw Error("a recording ends before a stream has joined it again");
+  }
+  return std::make_unique<Replay>(recording);
+}
 
 /// Collectives in the order of a stream of their own, as a GPU's are; on the inline stream they are
 /// the inner communicator's. A test may have it lose an order between streams.
