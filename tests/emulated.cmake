@@ -6,7 +6,7 @@ find_package(Boost REQUIRED COMPONENTS context)
 
 file(GLOB sources CONFIGURE_DEPENDS support/emulator/*.cpp)
 if(NOT ASHLAR_CUDA)  # what of the room needs no toolkit
-  foreach(file launch kernels/table shared_library)
+  foreach(file launch kernels/table meeting shared_gpu shared_library)
     list(APPEND sources ${PROJECT_SOURCE_DIR}/cuda/${file}.cpp)
   endforeach()
 endif()
@@ -27,7 +27,7 @@ endif()
 foreach(family attention conv dropout elementwise embedding grouped_attention layer_norm llama pool softmax take view)
   target_sources(test_emulated PRIVATE ops/${family}_test.cpp)
 endforeach()
-target_sources(test_emulated PRIVATE ops/harness_run.cpp)
+target_sources(test_emulated PRIVATE ops/harness_run.cpp comm/conformance.cpp comm/conformance_contract.cpp)
 
 # The rows of attention over a fake library of the CPU's kernels.
 if(TARGET test_emulated_attention)

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <type_traits>
 
 #include "ashlar/communicator.hpp"
@@ -158,6 +159,30 @@ void reduce_parts(const PartsSum& sum, StreamRef stream) {
   if (sum.squares == nullptr) return;
   const int squared = is_integer(sum.recv_type) ? 0 : static_cast<int>(blocks);
   launch(1, kThreads, 0, stream, add_squares, sum.squares, sum.partials, squared, sum.first_piece);
+}
+
+void round_sums(const KernelArguments& a) {
+  const std::size_t shards = a.outputs.size() - 1;
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < shards; ++i) {
+    const TensorView& shard = a.outputs[i];
+    reduce_parts({.own = a.inputs[0].as<const float>() + begin,
+                  .recv = shard.data,
+                  .recv_type = shard.dtype,
+                  .count = shard.elements(),
+                  .round_to_bf16 = a.attributes.integer("round_bf16") != 0,
+                  .squares = a.outputs[shards].as<double>() + i,
+                  .partials = reinterpret_cast<double*>(a.workspace)},
+                 a.context.stream);
+    begin += shard.elements();
+  }
+}
+
+std::int64_t round_sums_workspace(const OpShapes& shapes) {
+  std::int64_t longest = 0;
+  for (const TensorType& shard : shapes.outputs.first(shapes.outputs.size() - 1))
+    longest = std::max(longest, shard.elements());
+  return (longest + kNormBlock - 1) / kNormBlock * size_of(DType::f64);
 }
 
 }  // namespace ashlar::cuda

@@ -5,6 +5,7 @@
 
 #include "ashlar/device.hpp"
 #include "ashlar/dtype.hpp"
+#include "ashlar/op.hpp"
 
 namespace ashlar::cuda {
 
@@ -32,5 +33,10 @@ struct PartsSum {
 
 /// Two launches at most. All memory is the device's (or pinned). @throws CudaError.
 void reduce_parts(const PartsSum& sum, StreamRef stream);
+
+/// The row of sharding/replica_ops.hpp: sums, one after the other in inputs[0], are rounded into
+/// the shards, with a sum of squares of each.
+void round_sums(const KernelArguments& arguments);
+std::int64_t round_sums_workspace(const OpShapes& shapes);
 
 }  // namespace ashlar::cuda

@@ -3,6 +3,7 @@
 
 #include "cuda/kernel_table.hpp"
 #include "cuda/kernels.hpp"
+#include "cuda/kernels/reduce_parts.hpp"
 
 namespace ashlar::cuda {
 
@@ -53,6 +54,7 @@ constexpr std::array kTable = std::to_array<Kernel>({
     {"rms_norm_backward", rms_norm_backward},
     {"rms_norm_weight", rms_norm_weight},
     {"rotary", rotary},
+    {"round_sums", round_sums, round_sums_workspace},
     {"scale", scale},
     {"silu", silu},
     {"silu_backward", silu_backward},

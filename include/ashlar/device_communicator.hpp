@@ -41,4 +41,18 @@ std::unique_ptr<Communicator> nccl_communicator(const FileBootstrap& bootstrap, 
 /// @param inner outlives the result. @throws CudaError when the device does not work here.
 std::unique_ptr<Communicator> staged_communicator(Communicator& inner, Device device);
 
+/// Ranks that are threads of this process and share one GPU: they read each other's memory there,
+/// ordered by events between their streams, and no rank waits for the device. The bits are those of
+/// every other communicator. Calls on streams of the CPU are passed on to `threads`; on the GPU
+/// there is no send and recv. Collective over `threads`, which outlives the result.
+/// @throws CudaError where the device does not work here.
+std::unique_ptr<Communicator> shared_gpu_communicator(Communicator& threads, Device device);
+
+/// What serves ranks whose steps run on GPUs: shared_gpu_communicator for threads of one process on
+/// one GPU, and for one rank; nccl_communicator where each rank has a GPU of its own; else
+/// staged_communicator. Collective over `ranks`, which outlives the result.
+/// @param ranks for buffers of the host @param device this rank's
+/// @throws as these do.
+std::unique_ptr<Communicator> device_communicator(Communicator& ranks, Device device);
+
 }  // namespace ashlar
