@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "ashlar/device_memory.hpp"
@@ -102,6 +103,8 @@ void Executor::settle(const char* reason) noexcept {
   }
   for (Work& work : joined_) detail::settle(work);
   joined_.clear();
+  recordings_.clear();
+  runs_ = 0;
   try {
     target_.stream.synchronize();
   } catch (const std::exception&) {  // the first error is on its way already
@@ -113,26 +116,71 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
     throw InvalidArgument("buffers are allocated apart on the CPU alone: a device uses them later");
   context.pool = &pool_;
   context.stream = target_.stream;
+  const bool issues = !choose_replay(context);
   if (staging_) context.on_device = staging_->send(context);
   clock_ = {};
   times_ = {};
-  flops_ = 0;
-  const int end = static_cast<int>(program_.steps.size());
-  live_.begin_run();
-  run_section(0, program_.body_first, context);
+  if (issues) flops_ = 0;
+  if (issues) live_.begin_run();
+  std::size_t number = 0;
+  section(number++, [&] { run_section(0, program_.body_first, context); });
   const int held = program_.micro_batches;
   for (context.micro_batch = 0; context.micro_batch < context.micro_batches;
        context.micro_batch += held) {
-    clock_.enter(target_.stream, nullptr);
-    live_.begin_body(context.micro_batch > 0);
+    if (issues) live_.begin_body(context.micro_batch > 0);
     for (int k = 0; k < held; ++k) load_batch(context.micro_batch + k, load);
-    run_section(program_.body_first, program_.body_last, context);
+    section(number++, [&] { run_section(program_.body_first, program_.body_last, context); });
   }
   context.micro_batch = context.micro_batches - 1;
-  live_.end_last_body();
-  run_section(program_.body_last, end, context);
+  if (issues) live_.end_last_body();
+  const int end = static_cast<int>(program_.steps.size());
+  section(number, [&] { run_section(program_.body_last, end, context); });
   end_run();
+  ++runs_;
   return times_;
+}
+
+/// @return whether all of the run was recorded before: what it counts is then what that run has
+/// counted. Numbers of the context that launches hold begin anew, and somebody who watches sees
+/// everything issued.
+bool Executor::choose_replay(const RunContext& context) {
+  const bool same = context.micro_batches == recorded_.micro_batches &&
+                    context.first_sample == recorded_.first_sample;
+  const bool watched = on_event || on_load || live_.on_use;
+  if (!same || watched || !target_.replays) {
+    recordings_.clear();
+    runs_ = 0;
+    recorded_ = context;
+  }
+  return !recordings_.empty();
+}
+
+template <typename Issue>
+void Executor::section(std::size_t number, const Issue& issue) {
+  if (!target_.replays || runs_ == 0) return issue();
+  if (number == recordings_.size()) recordings_.push_back(record(issue));
+  recordings_[number]->launch();
+}
+
+template <typename Issue>
+std::unique_ptr<detail::RecordingState> Executor::record(const Issue& issue) {
+  detail::StreamState& stream = detail::state_of(target_.stream);
+  stream.begin_recording();
+  recording_ = true;
+  std::exception_ptr error;
+  try {
+    issue();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  recording_ = false;
+  try {
+    std::unique_ptr<detail::RecordingState> recording = stream.end_recording();
+    if (!error) return recording;
+  } catch (...) {
+    if (!error) throw;
+  }
+  std::rethrow_exception(error);
 }
 
 void Executor::load_batch(std::int64_t micro_batch, const std::function<void(std::int64_t)>& load) {
@@ -145,7 +193,6 @@ void Executor::load_batch(std::int64_t micro_batch, const std::function<void(std
 
 /// Errors of collectives first: a stream may wait for one that has failed.
 void Executor::end_run() {
-  clock_.enter(target_.stream, nullptr);
   if (staging_) staging_->fetch();
   for (Work& work : joined_) work.wait();
   joined_.clear();
@@ -157,6 +204,7 @@ void Executor::run_section(int first, int last, const RunContext& context) {
     clock_.enter(target_.stream, section_of(program_.steps[index(i)]));
     execute(i, context);
   }
+  clock_.enter(target_.stream, nullptr);
 }
 
 double* Executor::section_of(const Step& step) {
@@ -214,10 +262,12 @@ void Executor::launch(const Bound& bound, const KernelArguments& arguments) cons
 
 void Executor::finish(Work& work) {
   if (!inline_stream()) work.join(target_.stream);
-  if (inline_stream() || work.done())
-    work.wait();
-  else
-    joined_.push_back(work);
+  if (!recording_) {
+    if (inline_stream() || work.done())
+      work.wait();
+    else
+      joined_.push_back(work);
+  }
   work = {};
 }
 

@@ -1,6 +1,6 @@
 // Runs a Program: the only caller of kernels and collectives. All views are bound once; a run
-// allocates nothing on the CPU. On a device it issues the whole run to a stream and waits at its
-// end alone.
+// allocates nothing on the CPU. On a device it issues the whole run to a stream, or enqueues what
+// an earlier run has recorded, and waits at its end alone.
 #pragma once
 
 #include <functional>
@@ -10,6 +10,7 @@
 #include "graph/live_buffers.hpp"
 #include "graph/rank_groups.hpp"
 #include "graph/stream_clock.hpp"
+#include "runtime/stream_state.hpp"
 
 namespace ashlar {
 
@@ -88,6 +89,12 @@ class Executor {
 
   bool inline_stream() const { return target_.stream.is_inline(); }
   RunTimes run_all(RunContext context, const std::function<void(std::int64_t)>& load);
+  bool choose_replay(const RunContext& context);
+  /// Issues a section, records it or enqueues it again. @param number within the run
+  template <typename Issue>
+  void section(std::size_t number, const Issue& issue);
+  template <typename Issue>
+  std::unique_ptr<detail::RecordingState> record(const Issue& issue);
   void load_batch(std::int64_t micro_batch, const std::function<void(std::int64_t)>& load);
   void end_run();
   void settle(const char* reason) noexcept;
@@ -113,6 +120,10 @@ class Executor {
   StreamClock clock_;
   RunTimes times_;
   double flops_ = 0;
+  int runs_ = 0;         // of these micro-batches
+  RunScalars recorded_;  // what is compiled into recordings
+  bool recording_ = false;
+  std::vector<std::unique_ptr<detail::RecordingState>> recordings_;  // by section
 };
 
 }  // namespace ashlar

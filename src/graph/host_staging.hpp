@@ -20,6 +20,10 @@ struct ExecutionTarget {
   /// Host memory that the stream's device copies from and to: pinned, for a GPU. Outlives the
   /// executor.
   MemoryResource* staging = &host_memory();
+  /// The second run records what it gives the stream, later ones enqueue that again: as graphs of
+  /// CUDA, one for each section and micro-batch, with copies of inputs between them. Only where
+  /// collectives can neither fail nor wait for ranks on the host, as those of one rank.
+  bool replays = false;
 };
 
 /// Inputs are double-buffered: while the device copies one batch the host fills the next.
