@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -16,34 +17,41 @@
 #include "ashlar/error.hpp"
 #include "graph/cost.hpp"
 #include "ops/product/machine.hpp"
+#include "runtime/stream_state.hpp"
 #include "runtime/thread_pool.hpp"
 #include "sharding/compile_step.hpp"
 #include "sharding/initialize.hpp"
 #include "sharding/state_image.hpp"
+#include "sharding/step_device.hpp"
 #include "sharding/train_step_parts.hpp"
 
 namespace ashlar {
 namespace {
 
-/// What memory this rank's node has, and how many ranks share it.
-struct Host {
-  std::int64_t available = available_host_bytes();
+/// The memory that this rank's arenas lie in, and how many ranks share it.
+struct Room {
+  std::int64_t available = 0;
   std::int64_t ranks = 0;
 };
 
-/// The smallest reading of the node's ranks, none of which has touched memory yet. Collective.
-Host survey(Communicator& communicator) {
-  Host host;
-  std::vector<std::int64_t> all(static_cast<std::size_t>(communicator.size()));
-  const Transfer transfer{{&host.available, DType::i64, {1}},
-                          {all.data(), DType::i64, {communicator.size()}}};
-  communicator.all_gather({&transfer, 1}, "hosts").wait();
+/// The smallest reading of the ranks of a node or GPU, none of which has touched memory yet.
+/// Collective.
+Room survey(Communicator& communicator, Device device) {
+  const bool host = device.type == DeviceType::cpu;
+  const std::array<std::int64_t, 2> mine{host ? available_host_bytes() : device_bytes(device).free,
+                                         device.index};
+  std::vector<std::array<std::int64_t, 2>> all(static_cast<std::size_t>(communicator.size()));
+  const Transfer transfer{{const_cast<std::int64_t*>(mine.data()), DType::i64, {2}},
+                          {all.data(), DType::i64, {2 * communicator.size()}}};
+  communicator.all_gather({&transfer, 1}, "memory").wait();
+  Room room{mine[0], 0};
   for (int rank = 0; rank < communicator.size(); ++rank) {
-    if (!communicator.same_node(rank)) continue;
-    ++host.ranks;
-    host.available = std::min(host.available, all[static_cast<std::size_t>(rank)]);
+    const auto& [available, index] = all[static_cast<std::size_t>(rank)];
+    if (!communicator.same_node(rank) || index != device.index) continue;
+    ++room.ranks;
+    room.available = std::min(room.available, available);
   }
-  return host;
+  return room;
 }
 
 }  // namespace
@@ -110,10 +118,10 @@ struct TrainStep::Implementation : CompiledStep {
   void allocate() {
     const PerSpace<std::int64_t> bytes = arena_bytes();
     allocated = std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
-    const Host host = survey(communicator);
+    const Room room = survey(communicator, config.device);
     collectively(communicator, [&] {
       require_within_budget();
-      take_memory(bytes, host);
+      take_memory(bytes, room);
     });
     for (const Program& program : programs) {
       executors.push_back(std::make_unique<Executor>(program, bases, groups, pool, target));
@@ -162,23 +170,29 @@ struct TrainStep::Implementation : CompiledStep {
                     format_bytes(config.memory_budget), format_bytes(allocated)));
   }
 
+  MemoryResource& private_memory() const {
+    const bool of_device = own_device != nullptr && config.memory == &host_memory();
+    return of_device ? own_device->memory() : *config.memory;
+  }
+
   /// Memory that the machine does not have is refused before it is touched.
-  void take_memory(const PerSpace<std::int64_t>& bytes, const Host& host) {
+  void take_memory(const PerSpace<std::int64_t>& bytes, const Room& room) {
     const auto refuse = [&](std::string_view why) {
       throw OutOfMemory(
           fmt::format("rank {}: out of memory: {}; the step needs {} per rank ({}); {}",
                       communicator.rank(), why, format_bytes(allocated),
                       describe(planned().at_peak), relief(config.zero.stage, config.recompute)));
     };
-    if (allocated > host.available / host.ranks) {
-      refuse(fmt::format("{} are available here for {} rank(s)", format_bytes(host.available),
-                         host.ranks));
+    if (allocated > room.available / room.ranks) {
+      const bool host = config.device.type == DeviceType::cpu;
+      refuse(fmt::format("{} are available {} for {} rank(s)", format_bytes(room.available),
+                         host ? "here" : "on " + to_string(config.device), room.ranks));
     }
     for (std::size_t s = 0; s < kSpaces; ++s) {
       const auto space = static_cast<Space>(s);
       const bool window = space == Space::state_window || space == Space::transient_window;
       try {
-        arenas[s] = Buffer(window ? groups.shards->window() : *config.memory, bytes[s],
+        arenas[s] = Buffer(window ? groups.shards->window() : private_memory(), bytes[s],
                            Category::activation);
       } catch (const OutOfMemory& error) {
         refuse(error.what());
@@ -205,6 +219,7 @@ struct TrainStep::Implementation : CompiledStep {
 
   RunTimes run(std::size_t program, const RunContext& context,
                const std::function<void(std::int64_t)>& load) {
+    detail::make_current(config.device);
     if (!target.stream.is_inline()) on_host.reset();
     return executors[program]->run(context, load);
   }
@@ -250,6 +265,7 @@ struct TrainStep::Implementation : CompiledStep {
     }
   }
 
+  std::unique_ptr<StepDevice> own_device;  // null: the CPU, or somebody else's
   Communicator& communicator;
   std::unique_ptr<Communicator> own_shards, own_replicas;  // null: one copy of the model state
   RankGroups groups;
@@ -270,10 +286,14 @@ TrainStep::TrainStep(Communicator& communicator, const LossModel& model, const T
     : TrainStep(communicator, model, config, forwards, {}) {}
 TrainStep::TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
                      const std::vector<ForwardModel>& forwards, const Hooks& hooks) {
-  collectively(communicator, [&] {
-    implementation_ =
-        std::make_unique<Implementation>(communicator, model, config, forwards, hooks.device);
+  std::unique_ptr<StepDevice> own;
+  if (hooks.device == nullptr) own = StepDevice::open(communicator, config);
+  const DeviceSide* const device = own ? &own->side() : hooks.device;
+  Communicator& ranks = own ? own->ranks() : communicator;
+  collectively(ranks, [&] {
+    implementation_ = std::make_unique<Implementation>(ranks, model, config, forwards, device);
   });
+  implementation_->own_device = std::move(own);
   implementation_->start(hooks);
 }
 TrainStep::~TrainStep() = default;

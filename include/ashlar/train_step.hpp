@@ -50,7 +50,11 @@ struct TrainConfig {
   std::int64_t samples = 1;        // per rank and micro-batch: the first axis of the data inputs
   int threads = 1;                 // of this rank
   bool poison = false;  // fill dead transients with NaN patterns (always on in debug builds)
+  /// Where this rank's kernels run: a GPU, or the CPU. All ranks name the same type. Collectives of
+  /// GPUs go as device_communicator() says, unless the step's communicator is one for GPUs already.
+  Device device = {};
   /// Of all that peers do not read (that comes from the communicator's window); outlives the step.
+  /// host_memory() stands for the device's own.
   MemoryResource* memory = &host_memory();
   /// Records every state once, and each buffer of each step as it comes into use and goes, at its
   /// planned address: stream 1 for what collectives write, else 0. Outlives the step; null: off.
@@ -98,7 +102,8 @@ class TrainStep {
   /// micro-batches before the step runs.
   /// @throws InvalidArgument on every rank when they differ, for a group that does not divide the
   /// ranks, for MicroBatchOrder::layers with ReduceWhen::each, for a memory budget that cannot be
-  /// met or that `recompute` would not look at; OutOfMemory naming the largest holders.
+  /// met or that `recompute` would not look at, for an op without a kernel on the device;
+  /// OutOfMemory naming the largest holders; CudaError where the device does not work.
   TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
             const std::vector<ForwardModel>& forwards = {});
   /// The same with the step's parts shown as they are made, for tests and tools

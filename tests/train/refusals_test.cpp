@@ -82,6 +82,15 @@ TEST_CASE("refusals: a memory budget is kept to, or refused with the mode that w
   CHECK(contains(refusal<InvalidArgument>(config_of(3, Recompute::automatic, -1)), "more than 0"));
 }
 
+TEST_CASE("refusals: a GPU where none works, on every rank") {
+  if (device_count(DeviceType::cuda) > 0) return;
+  const LossModel model = tiny_gpt_loss(tiny_gpt(), {1, kTinySequence, DType::f32, 0, {}});
+  TrainConfig config = config_of(0, Recompute::automatic);
+  config.device = {DeviceType::cuda, 0};
+  launch_threads(
+      2, [&](Communicator& world) { CHECK_THROWS_AS(TrainStep(world, model, config), CudaError); });
+}
+
 TEST_CASE("refusals: every row of a step is differentiated in both modes, or says why not") {
   std::set<std::string_view> seen;
   const auto look = [&](const Program& program) {

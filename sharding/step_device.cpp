@@ -1,0 +1,33 @@
+#include "sharding/step_device.hpp"
+
+#include "ashlar/device_communicator.hpp"
+#include "ashlar/device_memory.hpp"
+#include "comm/staged.hpp"
+#include "ops/cuda_backend.hpp"
+#include "runtime/stream_state.hpp"
+
+namespace ashlar {
+
+StepDevice::StepDevice(const TrainConfig& config)
+    : memory_(detail::device_cache(config.device)),
+      stream_(config.device),
+      side_{cuda_backend(config.threads), {stream_, &pinned_memory()}} {
+  detail::make_current(config.device);
+}
+
+void StepDevice::connect(Communicator& ranks, Device device) {
+  const auto* staged = dynamic_cast<const detail::StagedCommunicator*>(&ranks);
+  if (staged == nullptr) own_ranks_ = device_communicator(ranks, device);
+  ranks_ = own_ranks_ ? own_ranks_.get() : &ranks;
+  side_.target.replays = ranks.size() == 1 && staged == nullptr;
+}
+
+std::unique_ptr<StepDevice> StepDevice::open(Communicator& ranks, const TrainConfig& config) {
+  if (config.device.type == DeviceType::cpu) return nullptr;
+  std::unique_ptr<StepDevice> device;
+  collectively(ranks, [&] { device.reset(new StepDevice(config)); });
+  device->connect(ranks, config.device);
+  return device;
+}
+
+}  // namespace ashlar
