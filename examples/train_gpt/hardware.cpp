@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ashlar/device_memory.hpp"
 #include "memory/control_group.hpp"
 #include "train_gpt/gather.hpp"
 
@@ -44,8 +45,11 @@ bool reset_peak() {
 
 }  // namespace
 
-Hardware detect_hardware() {
+Hardware detect_hardware(ashlar::Device device) {
   Hardware hardware;
+  hardware.device = ashlar::to_string(device);
+  if (device.type == ashlar::DeviceType::cuda)
+    hardware.device_memory_bytes = ashlar::device_bytes(device).total;
   hardware.cpu = value_of("/proc/cpuinfo", "model name");
   if (hardware.cpu.empty()) hardware.cpu = "unknown";
   const Seat seat = take_seat();
@@ -53,6 +57,15 @@ Hardware detect_hardware() {
   hardware.memory_bytes =
       std::min(bytes_of("/proc/meminfo", "MemTotal:"), ashlar::detail::memory_limit("/"));
   return hardware;
+}
+
+ashlar::Device device_of(const std::string& text, const ashlar::Communicator& world) {
+  ashlar::Device device = ashlar::parse_device(text);
+  if (text != "cuda") return device;
+  int before = 0;
+  for (int rank = 0; rank < world.rank(); ++rank) before += world.same_node(rank) ? 1 : 0;
+  device.index = before % ashlar::device_count(device.type);
+  return device;
 }
 
 int default_threads(ashlar::Communicator& world) {
@@ -65,8 +78,12 @@ int default_threads(ashlar::Communicator& world) {
 }
 
 nlohmann::ordered_json to_json(const Hardware& hardware) {
-  return {
-      {"cpu", hardware.cpu}, {"cores", hardware.cores}, {"memory_bytes", hardware.memory_bytes}};
+  nlohmann::ordered_json json{{"cpu", hardware.cpu},
+                              {"cores", hardware.cores},
+                              {"memory_bytes", hardware.memory_bytes},
+                              {"device", hardware.device}};
+  if (hardware.device_memory_bytes > 0) json["device_memory_bytes"] = hardware.device_memory_bytes;
+  return json;
 }
 
 ResidentMeter::ResidentMeter()

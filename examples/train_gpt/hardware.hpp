@@ -14,15 +14,20 @@ struct Hardware {
   std::string cpu;                // "AMD EPYC 9B45", as the kernel says
   int cores = 0;                  // that this process may use: by affinity and by its container
   std::int64_t memory_bytes = 0;  // of the machine, or of the container when that is less
+  std::string device = "cpu";     // "cuda:0": this rank's
+  std::int64_t device_memory_bytes = 0;  // of a GPU
 };
 
-/// Unknown parts stay "unknown" or 0.
-Hardware detect_hardware();
+/// Unknown parts stay "unknown" or 0. @param device what the rank's step runs on
+Hardware detect_hardware(ashlar::Device device = {});
 nlohmann::ordered_json to_json(const Hardware& hardware);
 
 using ashlar::cli::Seat;
 using ashlar::cli::share_of_cores;
 using ashlar::cli::take_seat;
+
+/// The device of this rank: with "cuda" its node's GPUs in turn. @param text a checked --device
+ashlar::Device device_of(const std::string& text, const ashlar::Communicator& world);
 
 /// The least of all ranks' shares: results depend on the number of threads, so that all take the
 /// same. Collective.

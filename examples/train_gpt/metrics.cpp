@@ -100,19 +100,20 @@ std::string to_line(const StepMetrics& m) {
 }
 
 std::string to_line(const Summary& s) {
-  const Json summary{{"parameters", s.parameters},
-                     {"ranks", s.ranks},
-                     {"stage", s.stage},
-                     {"precision", s.precision},
-                     {"model_state_bytes",
-                      {{"parameter", s.model_state.parameter},
-                       {"gradient", s.model_state.gradient},
-                       {"optimizer_state", s.model_state.optimizer_state}}},
-                     {"planned_peak_bytes", to_json(s.planned_peak)},
-                     {"outside_bytes", s.outside_bytes},
-                     {"peak_resident_bytes", s.peak_resident_bytes},
-                     {"config", s.config},
-                     {"hardware", s.hardware}};
+  Json summary{{"parameters", s.parameters},
+               {"ranks", s.ranks},
+               {"stage", s.stage},
+               {"precision", s.precision},
+               {"model_state_bytes",
+                {{"parameter", s.model_state.parameter},
+                 {"gradient", s.model_state.gradient},
+                 {"optimizer_state", s.model_state.optimizer_state}}},
+               {"planned_peak_bytes", to_json(s.planned_peak)},
+               {"outside_bytes", s.outside_bytes},
+               {"peak_resident_bytes", s.peak_resident_bytes},
+               {"config", s.config},
+               {"hardware", s.hardware}};
+  if (s.driver_bytes) summary["driver_bytes"] = *s.driver_bytes;
   return Json{{"summary", summary}}.dump();
 }
 

@@ -59,7 +59,8 @@ struct Summary {
   ashlar::ModelStateBytes model_state;  // per rank
   PeakBytes planned_peak;
   std::int64_t outside_bytes = 0;
-  std::int64_t peak_resident_bytes = 0;
+  std::int64_t peak_resident_bytes = 0;      // of the host
+  std::optional<std::int64_t> driver_bytes;  // taken of a GPU beside the arenas of this process
   nlohmann::ordered_json config;
   nlohmann::ordered_json hardware;
 };

@@ -33,6 +33,7 @@ void add_flags(CLI::App& app, Options& o) {
   app.add_option("--betas", o.betas, "AdamW's two")->expected(2)->delimiter(',');
   add_integer(app, "--seed", o.seed, "of weights, data and dropout");
   add_integer(app, "--ranks", o.ranks, "ranks as threads of this process");
+  app.add_option("--device", o.device, "cpu | cuda: a GPU each, in turn | cuda:1: that one");
   app.add_option("--timeout", o.timeout, "seconds that a collective waits for other ranks");
   app.add_option("--metrics", o.metrics, "JSON lines, one per step");
   app.add_option("--save", o.save, "folder of checkpoints");
@@ -43,8 +44,9 @@ void add_flags(CLI::App& app, Options& o) {
   app.add_option("--allocation-trace", o.allocation_trace,
                  "CSV of rank 0's buffers as steps use them, for `ashlar replay-allocations`");
   app.add_flag("--quiet", o.quiet, "no progress, table or sample");
-  for (const char* flag : {"--validation", "--steps", "--lr", "--warmup", "--schedule",
-                           "--weight-decay", "--seed", "--ranks", "--timeout", "--betas"})
+  for (const char* flag :
+       {"--validation", "--steps", "--lr", "--warmup", "--schedule", "--weight-decay", "--seed",
+        "--ranks", "--device", "--timeout", "--betas"})
     app.get_option(flag)->capture_default_str();
   take_last_words(app);
   for (const char* flag : {"--text", "--tokens"})

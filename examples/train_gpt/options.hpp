@@ -32,8 +32,9 @@ struct Options : ashlar::cli::StepOptions {  // its model: --init's when left ou
   std::vector<double> betas{0.9, 0.95};
   std::int64_t seed = 1;
 
-  int ranks = 1;        // as threads of this process
-  double timeout = 60;  // seconds
+  int ranks = 1;               // as threads of this process
+  std::string device = "cpu";  // cpu | cuda | cuda:0 ...
+  double timeout = 60;         // seconds
 
   std::filesystem::path metrics;
   std::filesystem::path save;

@@ -52,6 +52,15 @@ void check_training(const Options& o) {
             "must both be in [0, 1)");
 }
 
+void check_device(const Options& o) {
+  try {
+    ashlar::parse_device(o.device);
+  } catch (const InvalidArgument& error) {
+    throw InvalidArgument(
+        fmt::format("--device {}: {}; --device cpu works everywhere", o.device, error.what()));
+  }
+}
+
 void check_run(const Options& o) {
   require_at_least(o.ranks, 1, "ranks");
   require(o.ranks <= kMostThreads, "ranks", std::to_string(o.ranks),
@@ -75,6 +84,7 @@ void check(const Options& options) {
   check_training(options);
   check_data(options);
   check_run(options);
+  check_device(options);
 }
 
 }  // namespace train_gpt

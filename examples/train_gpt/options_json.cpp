@@ -48,6 +48,7 @@ nlohmann::ordered_json to_json(const Options& o) {
           {"freeze", o.freeze},
           {"seed", o.seed},
           {"ranks", o.ranks},
+          {"device", o.device},
           {"threads", o.threads},
           {"bucket", o.bucket},
           {"prefetch", o.prefetch},

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "ashlar/checkpoint.hpp"
+#include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
 #include "ashlar/pretrained.hpp"
 #include "train_gpt/gather.hpp"
@@ -60,6 +61,7 @@ Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_
     : world_(world), options_(options), ranks_in_process_(ranks_in_process) {
   world_.set_timeout(std::chrono::milliseconds(static_cast<std::int64_t>(options_.timeout * 1000)));
   if (options_.threads == 0) options_.threads = default_threads(world_);
+  ashlar::collectively(world_, [&] { device_ = device_of(options_.device, world_); });
   // --quiet is rank 0's alone.
   samples_ = gather<int>(world_, options_.sample > 0 && !options_.quiet, "sampling")[0] > 0;
   ashlar::collectively(world_, [&] {
@@ -68,6 +70,7 @@ Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_
     require_writable();
     if (!options_.allocation_trace.empty()) open_trace();
   });
+  if (on_gpu()) free_at_start_ = ashlar::device_bytes(device_).free;
   build();
   start_weights();
   ashlar::collectively(world_, [&] {
@@ -147,6 +150,7 @@ void Trainer::build() {
   ashlar::collectively(world_, [&] { require_groups(options_, world_.size()); });
   ashlar::TrainConfig config = train_config(options_);
   config.allocation_trace = trace_ ? &*trace_ : nullptr;
+  config.device = device_;
   train_.emplace(world_, loss, config, forwards);
   ashlar::collectively(world_, [&] { require_frozen(options_, train_->layout().parameters()); });
 }

@@ -79,10 +79,13 @@ class Trainer {
   };
 
   bool leads() const { return world_.rank() == 0; }
+  bool on_gpu() const { return device_.type == ashlar::DeviceType::cuda; }
 
   ashlar::Communicator& world_;
   Options options_;
   int ranks_in_process_;
+  ashlar::Device device_;
+  std::int64_t free_at_start_ = 0;                     // of a GPU, in bytes
   ashlar::LanguageModel model_ = ashlar::GptConfig{};  // open_data reads the right one
   ashlar::Corpus corpus_;
   std::optional<ashlar::Sampler> sampler_;

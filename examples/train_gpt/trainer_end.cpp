@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "ashlar/checkpoint.hpp"
+#include "ashlar/device_memory.hpp"
 #include "ashlar/pretrained.hpp"
 #include "base/math/philox.hpp"
 #include "train_gpt/gather.hpp"
@@ -125,10 +126,13 @@ Summary Trainer::summary() {
   const ashlar::MemoryUse planned = train_->planned();
   end.planned_peak = {planned.peak, planned.total};
   end.peak_resident_bytes = std::ranges::max(resident);
-  end.outside_bytes =
-      std::max<std::int64_t>(0, end.peak_resident_bytes - train_->allocated_bytes());
+  const std::int64_t arenas = train_->allocated_bytes();
+  end.outside_bytes = std::max<std::int64_t>(0, end.peak_resident_bytes - (on_gpu() ? 0 : arenas));
+  if (on_gpu())
+    end.driver_bytes =
+        free_at_start_ - ashlar::device_bytes(device_).free - ranks_in_process_ * arenas;
   end.config = to_json(options_);
-  end.hardware = to_json(detect_hardware());
+  end.hardware = to_json(detect_hardware(device_));
   return end;
 }
 

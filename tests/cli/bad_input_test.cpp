@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ashlar/device.hpp"
 #include "cli/desk.hpp"
 
 namespace cli {
@@ -64,6 +65,16 @@ TEST_CASE("bad input: flags") {
   CHECK(run(desk.base() + "--ranks 100000").err ==
         "train_gpt: --ranks 100000: must be 1024 or less\n");
   check_refused(desk.base() + "--bucket 3MB", "--bucket 3MB", "MiB");
+  check_refused(desk.base() + "--device gpu", "--device gpu: there is no device", "cuda:0");
+}
+
+TEST_CASE("bad input: a GPU where there is none") {
+  if (ashlar::device_count(ashlar::DeviceType::cuda) > 0) return;
+  const Desk desk;
+  for (const char* device : {"cuda", "cuda:1"})
+    check_refused(desk.base() + "--device " + device,
+                  fmt::format("--device {}: no CUDA device was found: ", device), "--device cpu");
+  CHECK(run(desk.base() + "--steps 1 --device cpu").code == 0);
 }
 
 TEST_CASE("bad input: text") {

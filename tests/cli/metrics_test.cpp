@@ -64,6 +64,7 @@ TEST_CASE("metrics: the keys of a step and of the summary") {
   CHECK(keys(summary["planned_peak_bytes"]) == sorted(kCategories + "total"));
   CHECK(summary["ranks"] == 2);
   CHECK(summary["stage"] == 3);
+  CHECK(summary["hardware"]["device"] == "cpu");
   CHECK(summary["peak_resident_bytes"].get<std::int64_t>() > 0);
 }
 

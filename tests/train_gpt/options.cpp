@@ -62,7 +62,7 @@ TEST_CASE("options: every flag reaches its field") {
       "--batch 3 --seq 17 --accumulate 2 --reduce each --recompute budget "
       "--memory-budget 1GiB --steps 9 --lr 0 --warmup 4 --schedule cosine "
       "--weight-decay 0.2 --betas 0.8 0.99 --clip 1.5 --dropout 0.1 --freeze wte h.0.* "
-      "--seed 11 --ranks 4 --threads 2 --bucket 1.5MiB --prefetch 3 "
+      "--seed 11 --ranks 4 --device cpu --threads 2 --bucket 1.5MiB --prefetch 3 "
       "--overlap off --reshard off --timeout 2.5 --metrics m --save s "
       "--save-every 5 --sample 64 --plot p --allocation-trace a --order micro-batches "
       "--quiet",
@@ -97,6 +97,7 @@ TEST_CASE("options: every flag reaches its field") {
                                         {"freeze", {"wte", "h.0.*"}},
                                         {"seed", 11},
                                         {"ranks", 4},
+                                        {"device", "cpu"},
                                         {"threads", 2},
                                         {"bucket", 1572864},
                                         {"prefetch", 3},
@@ -215,6 +216,8 @@ TEST_CASE("options: bad input is one line that names the flag and the remedy") {
       {{"--synthetic", "--dropout", "1"}, {"--dropout 1", "[0, 1)"}},
       {{"--synthetic", "--ranks", "0"}, {"--ranks 0"}},
       {{"--synthetic", "--threads", "-2"}, {"--threads -2"}},
+      {{"--synthetic", "--device", "gpu"}, {"--device gpu", "there is no device 'gpu'", "cuda:0"}},
+      {{"--synthetic", "--device", "cuda:x"}, {"--device cuda:x", "there is no device 'cuda:x'"}},
       {{"--synthetic", "--prefetch", "-1"}, {"--prefetch -1"}},
       {{"--synthetic", "--bucket", "5MB"}, {"--bucket 5MB", "MiB"}},
       {{"--synthetic", "--timeout", "0"}, {"--timeout 0", "0.001 to"}},
