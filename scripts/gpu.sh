@@ -13,7 +13,7 @@ results=${RESULTS_DIR:-perf/results}/result.json
 log=${RESULTS_DIR:-build}/gpu.log # whole outputs
 limit_bytes=$((40 << 20))
 peak_tflops=989 # bf16, dense, of an H100 SXM and an H200 (NVIDIA's data sheets)
-programs=(tests/cuda/{describe,device_test,formulas_test,stream_test,device_memory_test,thrust_test,ops,products_test,attention_test}_cuda
+programs=(tests/cuda/{describe,device_test,formulas_test,stream_test,device_memory_test,thrust_test,ops,products_test,attention_test,train_step_test}_cuda
   examples/train_gpt perf/perf_gpu_adamw perf/perf_allocator)
 libraries=(zlib1g libdnnl2 libopenblas0-pthread libhwy1 libgomp1 libfmt9 ocl-icd-libopencl1 libgfortran5 libquadmath0)
 headers=(zlib1g-dev libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev doctest-dev libcli11-dev ocl-icd-opencl-dev opencl-c-headers)
@@ -171,7 +171,10 @@ phase() {
         ASHLAR_GPU_RUNS=1 step "sanitize.$tool" 270 compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/ops_cuda" || true
       done
       ;;
-    stages) step stages 300 "${train[@]}" stages || true ;;
+    stages)
+      step stages.small 240 "$bin/train_step_test_cuda" || true
+      step stages 300 "${train[@]}" stages || true
+      ;;
     ours)
       step ours 120 "${train[@]}" ours --peak_tflops "$peak_tflops" || true
       step ours.adamw 60 "$bin/perf_gpu_adamw" || true
