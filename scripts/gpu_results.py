@@ -37,7 +37,11 @@ def what_came(name, work):
     """The raw numbers of a command, as keys of its entry."""
     text = (work / "output").read_text(errors="replace")
     found = {"output": text.strip().splitlines()[-12:]}
-    if measured := lines_of_json(work / "output"):
+    try:
+        measured = [json.loads(text)]  # over several lines
+    except json.JSONDecodeError:
+        measured = lines_of_json(work / "output")
+    if measured:
         found = {"describe": measured[0]} if name == "smoke.describe" else {"measured": measured}
     if comparisons := lines_of_json(work / "ops"):
         found["ops"] = by_op(comparisons)
