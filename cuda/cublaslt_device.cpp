@@ -6,8 +6,10 @@
 #include "cuda/current_device.hpp"
 #include "cuda/native_stream.hpp"
 #include "cuda/products.hpp"
+#include "ops/cuda_backend.hpp"
 
-namespace ashlar::cuda {
+namespace ashlar {
+namespace cuda {
 namespace {
 
 struct Handles {
@@ -30,10 +32,8 @@ int device_of(StreamRef stream) {
 
 std::unique_ptr<const CublasLt> make_handle(int device) {
   const CurrentDevice current(device);
-  int major = 0, minor = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-  return std::make_unique<const CublasLt>(CublasLtLibrary::installed(), 10 * major + minor,
+  return std::make_unique<const CublasLt>(CublasLtLibrary::installed(),
+                                          compute_capability({DeviceType::cuda, device}),
                                           process_algorithms());
 }
 
@@ -53,4 +53,13 @@ Algorithms& process_algorithms() {
   return instance;
 }
 
-}  // namespace ashlar::cuda
+}  // namespace cuda
+
+int compute_capability(Device device) {
+  int major = 0, minor = 0;
+  cuda::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index));
+  cuda::check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device.index));
+  return 10 * major + minor;
+}
+
+}  // namespace ashlar

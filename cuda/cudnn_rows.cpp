@@ -139,7 +139,8 @@ std::int64_t workspace(const Target& target, const Row& row, const OpShapes& sha
   const auto& [dtype, query] = shapes.inputs[0];
   const auto problem = problem_of(target, row, dtype, query, shapes.attributes);
   if (!problem) return own_workspace(row, shapes);
-  return kAlignment + lse_bytes(*problem) + library_bytes(part_of(*problem));
+  return std::max(own_workspace(row, shapes),
+                  kAlignment + lse_bytes(*problem) + library_bytes(part_of(*problem)));
 }
 
 void run_own(const Row& row, const KernelArguments& a) {

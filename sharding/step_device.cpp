@@ -11,7 +11,8 @@ namespace ashlar {
 StepDevice::StepDevice(const TrainConfig& config)
     : memory_(detail::device_cache(config.device)),
       stream_(config.device),
-      side_{cuda_backend(config.threads), {stream_, &pinned_memory()}} {
+      side_{cuda_backend(config.threads, compute_capability(config.device), config.deterministic),
+            {stream_, &pinned_memory()}} {
   detail::make_current(config.device);
 }
 

@@ -92,7 +92,9 @@ struct TrainStep::Implementation : CompiledStep {
                     static_cast<int>(config.schedule.kind)),
         fmt::format("kernels for {} with {} threads{}", programs[0].backend.cpu,
                     programs[0].backend.threads,
-                    programs[0].backend.find_kernel != nullptr ? ", a device's first" : "")};
+                    programs[0].backend.find_kernel == nullptr ? ""
+                    : config.deterministic                     ? ", a device's first"
+                                           : ", a device's first, sums in any order")};
     for (const Parameter& p : layout.parameters()) {
       lines.push_back(fmt::format("parameter {} {} {} {}", p.name, to_string(p.shape),
                                   static_cast<int>(p.initializer.kind), p.initializer.value));

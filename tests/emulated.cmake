@@ -56,7 +56,8 @@ target_sources(test_emulated_products PRIVATE emulated/op_check.cpp emulated/dev
 if(NOT ASHLAR_CUDA)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/cublaslt*.cpp)
   list(FILTER sources EXCLUDE REGEX "/cublaslt_device\\.cpp$")
-  target_sources(test_emulated_products PRIVATE ${sources} ${PROJECT_SOURCE_DIR}/cuda/backend.cpp)
+  target_sources(test_emulated_products PRIVATE ${sources} ${PROJECT_SOURCE_DIR}/cuda/backend.cpp
+                 ${PROJECT_SOURCE_DIR}/cuda/no_cudnn.cpp)
 endif()
 target_link_libraries(test_emulated_products PRIVATE fake_cublaslt ashlar_emulator)
 target_link_options(test_emulated_products PRIVATE LINKER:--disable-new-dtags)  # not another one of LD_LIBRARY_PATH

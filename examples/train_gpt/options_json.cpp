@@ -49,6 +49,7 @@ nlohmann::ordered_json to_json(const Options& o) {
           {"seed", o.seed},
           {"ranks", o.ranks},
           {"device", o.device},
+          {"deterministic", o.deterministic},
           {"threads", o.threads},
           {"bucket", o.bucket},
           {"prefetch", o.prefetch},

@@ -151,6 +151,7 @@ void Trainer::build() {
   ashlar::TrainConfig config = train_config(options_);
   config.allocation_trace = trace_ ? &*trace_ : nullptr;
   config.device = device_;
+  config.deterministic = options_.deterministic == "on";
   train_.emplace(world_, loss, config, forwards);
   ashlar::collectively(world_, [&] { require_frozen(options_, train_->layout().parameters()); });
 }

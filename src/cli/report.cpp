@@ -260,7 +260,8 @@ void add_report(CLI::App& app, Command& command) {
   sub.add_option("--validation", o.validation, "as train_gpt: above 0, its arena serves that too");
   add_integer(sub, "--sample", o.sample, "as train_gpt: above 0, its arena serves that too");
   add_integer(sub, "--ranks-per-node", o.ranks_per_node, "for the bytes of a node (up to 8)");
-  sub.add_option("--backend", o.backend, "the processor whose kernels' workspaces count");
+  sub.add_option("--backend", o.backend,
+                 "the processor or GPU (sm_90) whose kernels' workspaces count");
   sub.add_option("--device-memory", o.device_memory, "does it fit? exit 1 when not");
   sub.add_option("--reserve", o.reserve, "of the device's memory, for others");
   sub.add_option("--by", o.by, "unit | module | op: who holds the bytes of the peak");

@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <tuple>
 
+#include "ashlar/error.hpp"
 #include "cli/flags/flag_values.hpp"
 #include "cli/flags/seat.hpp"
+#include "ops/cuda_backend.hpp"
 #include "ops/product/machine.hpp"
 
 namespace ashlar::cli {
@@ -15,6 +18,18 @@ namespace {
 const std::vector<std::string> kProcessors{
     "zen5", "zen4",        "sapphire_rapids", "emerald_rapids", "granite_rapids",
     "amx",  "avx512_bf16", "avx512",          "avx2",           "x86_64"};
+
+struct Gpu {
+  std::string_view name;
+  int sm;
+};
+constexpr std::array kGpus{Gpu{"sm_80", 80}, Gpu{"sm_90", 90}, Gpu{"sm_100", 100}};
+
+std::vector<std::string> backends() {
+  std::vector<std::string> names = kProcessors;
+  for (const Gpu& gpu : kGpus) names.emplace_back(gpu.name);
+  return names;
+}
 
 OptimizerConfig rule_of(const std::string& name) {
   if (name == "adamw") return AdamW{};
@@ -25,7 +40,19 @@ OptimizerConfig rule_of(const std::string& name) {
 
 Backend backend_of(const ReportOptions& o) {
   const int threads = o.threads > 0 ? o.threads : default_threads(o.ranks);
+  const auto gpu = std::ranges::find(kGpus, o.backend, &Gpu::name);
+  if (gpu != kGpus.end()) return cuda_backend(threads, gpu->sm);
   return {o.backend.empty() ? cpu_name() : o.backend, threads};
+}
+
+void check_backend(const ReportOptions& o) {
+  if (o.backend.empty()) return;
+  require_choice("backend", o.backend, backends());
+  try {
+    backend_of(o);
+  } catch (const CudaError& error) {
+    throw InvalidArgument(fmt::format("--backend {}: {}", o.backend, error.what()));
+  }
 }
 
 /// Ashlar has none of it; the tools of --compat do.
@@ -60,7 +87,7 @@ void check(const ReportOptions& o) {
   check_parallel(o);
   refuse(OtherParallelism{.expert = o.expert_parallel});
   require_choice("optimizer", o.optimizer, {"adamw", "sgd", "momentum"});
-  if (!o.backend.empty()) require_choice("backend", o.backend, kProcessors);
+  check_backend(o);
   if (!o.by.empty()) require_choice("by", o.by, {"unit", "module", "op"});
   require_at_least<std::int64_t>(o.positions, 0, "positions");
   require(o.validation >= 0 && o.validation < 1, "validation", fmt::format("{}", o.validation),

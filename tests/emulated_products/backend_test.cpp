@@ -9,6 +9,7 @@
 #include "ashlar/nn/gpt.hpp"
 #include "ashlar/nn/language_model.hpp"
 #include "ashlar/nn/llama.hpp"
+#include "cuda/attention.hpp"
 #include "cuda/products.hpp"
 #include "graph/cost.hpp"
 #include "ops/cuda_backend.hpp"
@@ -40,7 +41,7 @@ CompiledStep compiled(const LanguageModel& model, const Setting& s) {
   config.recompute = s.recompute;
   config.order = s.order;
   return compile_step([&](Tracer& t) { return model.loss(t, how); }, config, s.ranks,
-                      cuda_backend(1),
+                      cuda_backend(1, 90),
                       {[&](Tracer& t) { t.output("loss", model.loss(t, plain)); },
                        [&](Tracer& t) { model.next_token(t, one); }});
 }
@@ -101,12 +102,20 @@ TEST_CASE("backend: every program that train_gpt compiles is served on a GPU") {
 }
 
 TEST_CASE("backend: an op that nothing serves is named before a step begins") {
-  const Backend backend = cuda_backend(3);
+  const Backend backend = cuda_backend(3, 90);
   CHECK(backend.device == DeviceType::cuda);
   CHECK(backend.threads == 3);
+  CHECK(backend.cpu == "sm_90");
   CHECK(backend.find_kernel("no_such_op") == nullptr);
   CHECK(backend.find_kernel("matmul") == cuda::find_product("matmul"));
   CHECK(backend.find_kernel("gelu") == cuda::find_kernel("gelu"));
+  const std::string_view attention = "causal_attention_backward";
+  for (const int sm : {80, 89, 90, 100})
+    for (const bool deterministic : {true, false}) {
+      const DeviceKernel* library = cuda::find_attention(attention, sm, deterministic);
+      CHECK(cuda_backend(1, sm, deterministic).find_kernel(attention) ==
+            (library != nullptr ? library : cuda::find_kernel(attention)));
+    }
 }
 
 }  // namespace ashlar
