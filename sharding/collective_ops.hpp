@@ -65,6 +65,9 @@ struct UpdateOperands {
   std::vector<Value> states;
   Value parameter;  // 16-bit copy to write; absent in fp32 training
 };
+/// Attributes of a rule's node, but for its segments.
+Attributes attributes_of(const OptimizerConfig& rule);
+
 /// @param decay (begin, end, decays) triples over the whole flat @param sharded the operands are
 /// this rank's shards
 /// @return master, states and, if given, parameter after the update

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <thread>
 
+#include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
 #include "comm/reduce.hpp"
 #include "comm/settle.hpp"
@@ -32,18 +32,15 @@ void require_gradient(const Parameter& parameter, const TensorView& gradient) {
     refuse(fmt::format("is {}", name_of(gradient.dtype)));
 }
 
-void zero(const TensorView& view) {
-  std::memset(view.data, 0, static_cast<std::size_t>(view.bytes()));
-}
-
 }  // namespace
 
 GradientReducer::GradientReducer(const FlatLayout& layout, const Registered& registered,
                                  const ShardedOptions& options, const StateViews& states,
-                                 MemoryResource& pool, Communicator& communicator)
+                                 ElementOps& ops, MemoryResource& pool, Communicator& communicator)
     : layout_(layout),
       registered_(registered),
       options_(options),
+      ops_(ops),
       pool_(pool),
       communicator_(communicator),
       travels_(layout.flats().size()) {
@@ -52,6 +49,9 @@ GradientReducer::GradientReducer(const FlatLayout& layout, const Registered& reg
     kept_.push_back(found == states.end() ? nullptr : &found->second);
   }
   make_buckets();
+  if (ops.on_device())
+    on_device_ = Buffer(*options.memory, static_cast<std::int64_t>(fresh_.size() * sizeof(double)),
+                        Category::communication, ops.stream());
   restart();
 }
 
@@ -73,6 +73,10 @@ void GradientReducer::make_buckets() {
       bytes += flat(f).padded * size_of(wire(f));
     }
   }
+  for (const std::vector<int>& bucket : buckets_) {
+    first_of_.push_back(fresh_.size());
+    fresh_.resize(fresh_.size() + bucket.size());
+  }
 }
 
 void GradientReducer::restart() {
@@ -91,10 +95,10 @@ void GradientReducer::restart() {
 
 void GradientReducer::clear() {
   for (const TensorView& gradient : registered_.gradients)
-    if (gradient.data != nullptr) zero(gradient);
+    if (gradient.data != nullptr) ops_.zero(gradient);
   for (int f = 0; f < static_cast<int>(travels_.size()); ++f) {
     if (!flat(f).trainable || !registered_.owned) continue;
-    if (kept(f) != nullptr && kept(f)->elements() == flat(f).padded) zero(*kept(f));
+    if (kept(f) != nullptr && kept(f)->elements() == flat(f).padded) ops_.zero(*kept(f));
     travel(f).local.reset();
     travel(f).clean = true;
   }
@@ -117,13 +121,13 @@ TensorView GradientReducer::whole_local(int f) {
   TensorView whole;
   if (kept(f) != nullptr && options_.stage <= 1) {
     whole = *kept(f);
-    if (!t.clean) zero(whole);
+    if (!t.clean) ops_.zero(whole);
   } else {
     const DType dtype = registered_.gradient_dtype(layout);
     const bool fresh = t.local.data() == nullptr;
     if (fresh) t.local = Buffer(pool_, layout.padded * size_of(dtype), Category::gradient);
     whole = t.local.view(dtype, {layout.padded});
-    if (fresh) zero(whole);
+    if (fresh) ops_.zero(whole);
   }
   t.clean = true;
   return whole;
@@ -175,7 +179,7 @@ void GradientReducer::ready(int p, const TensorView& gradient) {
   const TensorView to = registered_.owned
                             ? local_of(p)
                             : whole_send(f).flat_slice(entry.begin, entry.end - entry.begin);
-  convert(gradient.data, gradient.dtype, TensorView(to.data, to.dtype, {to.elements()}));
+  ops_.convert(gradient.data, gradient.dtype, TensorView(to.data, to.dtype, {to.elements()}));
   if (!registered_.owned) travel(f).copied[entry_index(p)] = true;
   if (options_.overlap) launch_complete();
 }
@@ -209,7 +213,7 @@ TensorView GradientReducer::whole_send(int f) {
   Travel& t = travel(f);
   if (t.send.data() == nullptr) {
     t.send = Buffer(pool_, flat(f).padded * size_of(wire(f)), Category::communication);
-    clear_gaps(flat(f), t.send.view(wire(f), {flat(f).padded}));
+    clear_gaps(flat(f), t.send.view(wire(f), {flat(f).padded}), ops_);
   }
   return t.send.view(wire(f), {flat(f).padded});
 }
@@ -221,7 +225,7 @@ TensorView GradientReducer::outgoing(int f) {
     const TensorView whole = whole_local(f);
     if (!travels_apart(f)) return whole;
     const TensorView send = whole_send(f);
-    convert(whole.data, whole.dtype, send);
+    ops_.convert(whole.data, whole.dtype, send);
     return send;
   }
   const TensorView send = whole_send(f);
@@ -231,9 +235,9 @@ TensorView GradientReducer::outgoing(int f) {
     const TensorView part = send.flat_slice(entry.begin, entry.end - entry.begin);
     const TensorView& gradient = registered_.gradients[static_cast<std::size_t>(entry.parameter)];
     if (gradient.data != nullptr)
-      convert(gradient.data, gradient.dtype, part);
+      ops_.convert(gradient.data, gradient.dtype, part);
     else
-      zero(part);
+      ops_.zero(part);
   }
   return send;
 }
@@ -258,24 +262,33 @@ void GradientReducer::launch(std::size_t bucket) {
     const TensorView send = outgoing(f);
     transfers.push_back({send, target(f)});
   }
-  InFlight& flight =
-      in_flight_.emplace_back(InFlight{bucket, {}, std::vector<double>(transfers.size())});
+  double* const all =
+      ops_.on_device() ? reinterpret_cast<double*>(on_device_.data()) : fresh_.data();
   ReduceOptions options;
-  options.sum_of_squares = flight.squares;
-  flight.work =
-      communicator_.reduce_scatter(transfers, options, flat(buckets_[bucket].front()).name);
+  options.sum_of_squares = {all + first_of_[bucket], transfers.size()};
+  InFlight& flight = in_flight_.emplace_back(InFlight{bucket, {}, options.sum_of_squares});
+  flight.work = communicator_.reduce_scatter(transfers, options,
+                                             flat(buckets_[bucket].front()).name, ops_.stream());
   ++launched_;
 }
 
 void GradientReducer::retire() {
   InFlight& flight = in_flight_.front();
-  flight.work.wait();
   const std::vector<int>& bucket = buckets_[flight.bucket];
-  for (std::size_t i = 0; i < bucket.size(); ++i) {
+  ops_.await(flight.work);
+  for (std::size_t i = 0; i < bucket.size() && !ops_.on_device(); ++i)
     squares_[static_cast<std::size_t>(bucket[i])] = flight.squares[i];
-    land(bucket[i]);
-  }
+  for (const int f : bucket) land(f);
   in_flight_.pop_front();
+}
+
+/// From the device, once everything has been done there.
+void GradientReducer::fetch_squares() {
+  copy_async(fresh_.data(), on_device_.data(), on_device_.bytes(), ops_.stream());
+  ops_.synchronize();
+  for (std::size_t b = 0; b < buckets_.size(); ++b)
+    for (std::size_t i = 0; i < buckets_[b].size(); ++i)
+      squares_[static_cast<std::size_t>(buckets_[b][i])] = fresh_[first_of_[b] + i];
 }
 
 /// Over replicas in finish(): until then the sum of the group is kept, and nobody waits for others.
@@ -308,11 +321,11 @@ void GradientReducer::land(int f) {
   const bool whole = options_.stage == 0;
   if (whole) {
     const Transfer transfer{own, all};
-    communicator_.all_gather({&transfer, 1}, layout.name).wait();
+    ops_.await(communicator_.all_gather({&transfer, 1}, layout.name, ops_.stream()));
   }
   if (kept(f) == nullptr)
     copy_out(layout, whole ? all : own, whole ? 0 : communicator_.rank() * layout.shard,
-             registered_.gradients);
+             registered_.gradients, ops_);
   t.send.reset();
   t.sum.reset();
   if (options_.stage >= 2) t.local.reset();
@@ -325,9 +338,11 @@ void GradientReducer::sum_over_replicas(int f, const TensorView& own) {
 
 void GradientReducer::finish() {
   std::optional<WaitsAtOnce> alone;
-  if (in_flight_.empty() && buckets_.size() - launched_ <= 1) alone.emplace(communicator_);
+  if (!ops_.on_device() && in_flight_.empty() && buckets_.size() - launched_ <= 1)
+    alone.emplace(communicator_);
   while (launched_ < buckets_.size()) launch(launched_);
   while (!in_flight_.empty()) retire();
+  if (ops_.on_device()) fetch_squares();
   for (const std::vector<int>& bucket : buckets_)
     for (const int f : bucket)
       if (summed_late(f)) sum_over_replicas(f, own_part(flat(f), *kept(f), communicator_.rank()));

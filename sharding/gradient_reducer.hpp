@@ -23,8 +23,8 @@ class GradientReducer {
   /// memory keeps them
   /// @param pool of buckets
   GradientReducer(const FlatLayout& layout, const Registered& registered,
-                  const ShardedOptions& options, const StateViews& states, MemoryResource& pool,
-                  Communicator& communicator);
+                  const ShardedOptions& options, const StateViews& states, ElementOps& ops,
+                  MemoryResource& pool, Communicator& communicator);
   ~GradientReducer();
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
@@ -39,7 +39,8 @@ class GradientReducer {
   /// The gradient is complete and is copied from `gradient`. @throws InvalidArgument likewise, and
   /// for another shape.
   void ready(int parameter, const TensorView& gradient);
-  /// Sends what has not been sent and waits for everything.
+  /// Sends what has not been sent and waits for everything: on a device too, whose sums of squares
+  /// the host reads.
   void finish();
   /// Makes ready for the next step.
   void restart();
@@ -68,7 +69,7 @@ class GradientReducer {
   struct InFlight {
     std::size_t bucket;
     Work work;
-    std::vector<double> squares;
+    std::span<double> squares;  // of the bucket's flats
   };
 
   const Flat& flat(int f) const { return layout_.flats()[static_cast<std::size_t>(f)]; }
@@ -84,6 +85,7 @@ class GradientReducer {
   TensorView local_of(int parameter);
   void note_ready(int parameter);
   void make_buckets();
+  void fetch_squares();
   void launch_complete();
   bool has_room();
   void launch(std::size_t bucket);
@@ -99,6 +101,7 @@ class GradientReducer {
   const FlatLayout& layout_;
   const Registered& registered_;
   const ShardedOptions& options_;
+  ElementOps& ops_;
   MemoryResource& pool_;
   Communicator& communicator_;
   std::vector<const TensorView*> kept_;    // by flat: the state of its sums; null: none
@@ -107,6 +110,9 @@ class GradientReducer {
   std::size_t launched_ = 0;               // buckets
   std::deque<InFlight> in_flight_;
   std::vector<double> squares_;
+  std::vector<std::size_t> first_of_;  // by bucket: how many flats come before it
+  std::vector<double> fresh_;          // squares in the order of buckets
+  Buffer on_device_;                   // the same there, where there is a device
   bool touched_ = false;
   std::chrono::microseconds patience_{500'000};  // for one bucket of peers
   bool in_vain_ = false;                         // it has run out in this step

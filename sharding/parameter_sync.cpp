@@ -29,6 +29,10 @@ void require_options(const Registered& registered, const OptimizerConfig& optimi
   if (options.reduce && *options.reduce != DType::f32 && *options.reduce != DType::bf16 &&
       *options.reduce != DType::f16)
     throw InvalidArgument(fmt::format("gradients cannot travel as {}", name_of(*options.reduce)));
+  if (!options.stream.is_inline() && (options.replicas != nullptr || options.guard))
+    throw InvalidArgument(fmt::format(
+        "ShardedOptions::{} is not there for memory of a device: leave it or stream out",
+        options.guard ? "guard" : "replicas"));
   const auto& scale = options.loss_scale;
   if (scale && !(scale->initial > 0 && std::isfinite(scale->initial) && scale->growth_interval > 0))
     throw InvalidArgument(
@@ -165,9 +169,13 @@ struct Spreading {
 
 class Spreader {
  public:
-  Spreader(const Registered& registered, const StateViews& states, MemoryResource& pool,
-           Communicator& communicator)
-      : registered_(registered), states_(states), pool_(pool), communicator_(communicator) {}
+  Spreader(const Registered& registered, const StateViews& states, ElementOps& ops,
+           MemoryResource& pool, Communicator& communicator)
+      : registered_(registered),
+        states_(states),
+        ops_(ops),
+        pool_(pool),
+        communicator_(communicator) {}
 
   ~Spreader() {
     detail::settle_all(communicator_, in_flight_,
@@ -186,7 +194,7 @@ class Spreader {
       transfers.push_back({own_part(*flat, whole, communicator_.rank()), whole});
     }
     next.work = communicator_.all_gather(
-        transfers, next.flats.empty() ? "squared norms" : next.flats.front()->name);
+        transfers, next.flats.empty() ? "squared norms" : next.flats.front()->name, ops_.stream());
   }
   void finish() {
     while (!in_flight_.empty()) finish_one();
@@ -200,25 +208,26 @@ class Spreader {
                                                        Category::communication);
     const TensorView whole = buffer.view(flat.dtype, {flat.padded});
     copy_in(flat, registered_.values, communicator_.rank() * flat.shard,
-            own_part(flat, whole, communicator_.rank()));
+            own_part(flat, whole, communicator_.rank()), ops_);
     return whole;
   }
 
   void finish_one() {
     Spreading& bucket = in_flight_.front();
-    bucket.work.wait();
+    ops_.await(bucket.work);
     for (std::size_t i = 0; i < bucket.buffers.size(); ++i) {
       const Flat& flat = *bucket.flats[i];
       const TensorView whole = bucket.buffers[i].view(flat.dtype, {flat.padded});
       const std::int64_t first = communicator_.rank() * flat.shard, last = first + flat.shard;
-      copy_out(flat, whole.flat_slice(0, first), 0, registered_.values);
-      copy_out(flat, whole.flat_slice(last, flat.padded - last), last, registered_.values);
+      copy_out(flat, whole.flat_slice(0, first), 0, registered_.values, ops_);
+      copy_out(flat, whole.flat_slice(last, flat.padded - last), last, registered_.values, ops_);
     }
     in_flight_.pop_front();
   }
 
   const Registered& registered_;
   const StateViews& states_;
+  ElementOps& ops_;
   MemoryResource& pool_;
   Communicator& communicator_;
   std::deque<Spreading> in_flight_;
@@ -227,9 +236,10 @@ class Spreader {
 }  // namespace
 
 void spread_parameters(const FlatLayout& layout, const Registered& registered,
-                       const StateViews& states, MemoryResource& pool, Communicator& communicator,
-                       std::int64_t bucket_bytes, std::vector<Transfer> along) {
-  Spreader spreader(registered, states, pool, communicator);
+                       const StateViews& states, ElementOps& ops, MemoryResource& pool,
+                       Communicator& communicator, std::int64_t bucket_bytes,
+                       std::vector<Transfer> along) {
+  Spreader spreader(registered, states, ops, pool, communicator);
   std::vector<const Flat*> bucket;
   std::int64_t bytes = 0;
   for (const Flat& flat : layout.flats()) {
@@ -242,7 +252,7 @@ void spread_parameters(const FlatLayout& layout, const Registered& registered,
     bytes += flat.padded * size_of(flat.dtype);
   }
   std::optional<WaitsAtOnce> alone;
-  if (spreader.idle()) alone.emplace(communicator);
+  if (!ops.on_device() && spreader.idle()) alone.emplace(communicator);
   spreader.start(std::move(bucket), std::move(along));
   spreader.finish();
 }

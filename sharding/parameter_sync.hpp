@@ -28,8 +28,9 @@ void take_over_values(const FlatLayout& layout, const Registered& registered,
 /// The caller's memory travels through buckets of `pool`. Collective.
 /// @param along goes with the last bucket
 void spread_parameters(const FlatLayout& layout, const Registered& registered,
-                       const StateViews& states, MemoryResource& pool, Communicator& communicator,
-                       std::int64_t bucket_bytes, std::vector<Transfer> along);
+                       const StateViews& states, ElementOps& ops, MemoryResource& pool,
+                       Communicator& communicator, std::int64_t bucket_bytes,
+                       std::vector<Transfer> along);
 
 /// The caller's parameters as flats, for what wants flats (checkpoints). Parameters that the
 /// optimizer owns are their own image.

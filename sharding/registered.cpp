@@ -1,9 +1,6 @@
 #include "sharding/registered.hpp"
 
 #include <algorithm>
-#include <cstring>
-
-#include "sharding/convert.hpp"
 
 namespace ashlar {
 namespace {
@@ -30,25 +27,25 @@ bool Registered::keeps_gradients(const Flat& flat) const {
 }
 
 void copy_in(const Flat& layout, const std::vector<TensorView>& from, std::int64_t begin,
-             const TensorView& part) {
+             const TensorView& part, const ElementOps& ops) {
   for_each_piece(layout, part, begin, [&](std::size_t p, std::int64_t first, TensorView piece) {
     const TensorView source = from[p].flat_slice(first, piece.elements());
-    convert(source.data, source.dtype, piece);
+    ops.convert(source.data, source.dtype, piece);
   });
 }
 
 void copy_out(const Flat& layout, const TensorView& part, std::int64_t begin,
-              const std::vector<TensorView>& to) {
+              const std::vector<TensorView>& to, const ElementOps& ops) {
   for_each_piece(layout, part, begin, [&](std::size_t p, std::int64_t first, TensorView piece) {
-    convert(piece.data, piece.dtype, to[p].flat_slice(first, piece.elements()));
+    ops.convert(piece.data, piece.dtype, to[p].flat_slice(first, piece.elements()));
   });
 }
 
-void clear_gaps(const Flat& layout, const TensorView& flat) {
+void clear_gaps(const Flat& layout, const TensorView& flat, const ElementOps& ops) {
   std::int64_t end = 0;
   const auto clear = [&](std::int64_t to) {
     const TensorView gap = flat.flat_slice(end, to - end);
-    if (to > end) std::memset(gap.data, 0, static_cast<std::size_t>(gap.bytes()));
+    if (to > end) ops.zero(gap);
   };
   for (const Flat::Entry& entry : layout.entries) {
     clear(entry.begin);

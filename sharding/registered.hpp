@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ashlar/sharded_optimizer.hpp"
+#include "sharding/element_ops.hpp"
 #include "sharding/shard_pass.hpp"
 
 namespace ashlar {
@@ -34,10 +35,10 @@ Registered resolve_units(const ParameterList& list);
 /// Gaps and padding are left alone.
 /// @param part the flat's elements from `begin` on
 void copy_in(const Flat& layout, const std::vector<TensorView>& from, std::int64_t begin,
-             const TensorView& part);
+             const TensorView& part, const ElementOps& ops = {});
 void copy_out(const Flat& layout, const TensorView& part, std::int64_t begin,
-              const std::vector<TensorView>& to);
+              const std::vector<TensorView>& to, const ElementOps& ops = {});
 /// Zeroes what no parameter covers.
-void clear_gaps(const Flat& layout, const TensorView& flat);
+void clear_gaps(const Flat& layout, const TensorView& flat, const ElementOps& ops);
 
 }  // namespace ashlar

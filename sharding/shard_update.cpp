@@ -1,5 +1,7 @@
 #include "sharding/shard_update.hpp"
 
+#include <algorithm>
+
 #include "sharding/flat_update.hpp"
 #include "sharding/sharded_states.hpp"
 
@@ -43,30 +45,48 @@ void ShardUpdate::step(const GradientReducer& gradients, const StepScalars& scal
         pool, part.first, part.last, entries.size(),
         [&](std::size_t e) { return std::pair(entries[e].begin, entries[e].end); },
         [&](std::size_t e, std::int64_t begin, std::int64_t end) {
-          step(part, entries[e], begin, end, gradients, scalars);
+          const Operands o = operands(part, entries[e], begin, end, gradients);
+          const Segment segment{0, end - begin, o.decay};
+          rule_.step(o.master, o.narrow, o.gradient, {o.states.data(), rule_.states().size()},
+                     {&segment, 1}, scalars);
         });
   }
 }
 
+void ShardUpdate::step(const GradientReducer& gradients, const StepScalars& scalars,
+                       const ElementOps& ops, const OptimizerConfig& config,
+                       const TensorView& factor) const {
+  for (const Part& part : parts_) {
+    for (const Flat::Entry& entry : flat(part).entries) {
+      const std::int64_t begin = std::max(entry.begin, part.first);
+      const std::int64_t end = std::min(entry.end, part.last);
+      if (begin >= end) continue;
+      const Operands o = operands(part, entry, begin, end, gradients);
+      ops.update(config, o.master, o.narrow, o.gradient, {o.states.data(), rule_.states().size()},
+                 o.decay, scalars, factor);
+    }
+  }
+}
+
 /// Elements [begin, end) of the flat, all of one parameter.
-void ShardUpdate::step(const Part& part, const Flat::Entry& entry, std::int64_t begin,
-                       std::int64_t end, const GradientReducer& gradients,
-                       const StepScalars& scalars) const {
+ShardUpdate::Operands ShardUpdate::operands(const Part& part, const Flat::Entry& entry,
+                                            std::int64_t begin, std::int64_t end,
+                                            const GradientReducer& gradients) const {
   const auto own = [&](const TensorView& view) {
     return view.flat_slice(begin - part.first, end - begin);
   };
-  const std::size_t count = rule_.states().size();
-  std::array<TensorView, 4> states;
-  for (std::size_t s = 0; s < count; ++s) states[s] = own(part.states[s]);
   const auto p = static_cast<std::size_t>(entry.parameter);
   const TensorView parameter =
       registered_.owned ? own(part.parameter)
                         : registered_.values[p].flat_slice(begin - entry.begin, end - begin);
   const bool mixed = part.master.data != nullptr;
-  const Segment segment{0, end - begin, layout_.parameters()[p].decay};
-  rule_.step(mixed ? own(part.master) : parameter, mixed ? parameter : TensorView(),
-             gradients.sum(part.flat, entry, begin, end), {states.data(), count}, {&segment, 1},
-             scalars);
+  Operands result{.master = mixed ? own(part.master) : parameter,
+                  .narrow = mixed ? parameter : TensorView(),
+                  .gradient = gradients.sum(part.flat, entry, begin, end),
+                  .states = {},
+                  .decay = layout_.parameters()[p].decay};
+  for (std::size_t s = 0; s < rule_.states().size(); ++s) result.states[s] = own(part.states[s]);
+  return result;
 }
 
 }  // namespace ashlar

@@ -19,6 +19,10 @@ class ShardUpdate {
   void fill_masters() const;
   /// @param gradients reduced
   void step(const GradientReducer& gradients, const StepScalars& scalars, ThreadPool& pool) const;
+  /// The same by a device's kernels, which return once they are enqueued.
+  /// @param factor f64 there, in the place of the scalars' gradient_scale
+  void step(const GradientReducer& gradients, const StepScalars& scalars, const ElementOps& ops,
+            const OptimizerConfig& config, const TensorView& factor) const;
 
  private:
   /// What this rank updates of a flat: elements [first, last). Views begin at `first`.
@@ -29,12 +33,18 @@ class ShardUpdate {
     TensorView parameter;  // none where the caller has it
     std::array<TensorView, 4> states;
   };
+  /// Operands of the rule for elements of one parameter.
+  struct Operands {
+    TensorView master, narrow, gradient;
+    std::array<TensorView, 4> states;
+    bool decay;
+  };
 
   const Flat& flat(const Part& part) const {
     return layout_.flats()[static_cast<std::size_t>(part.flat)];
   }
-  void step(const Part& part, const Flat::Entry& entry, std::int64_t begin, std::int64_t end,
-            const GradientReducer& gradients, const StepScalars& scalars) const;
+  Operands operands(const Part& part, const Flat::Entry& entry, std::int64_t begin,
+                    std::int64_t end, const GradientReducer& gradients) const;
 
   const FlatLayout& layout_;
   const Registered& registered_;

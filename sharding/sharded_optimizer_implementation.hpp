@@ -8,12 +8,14 @@
 #include <nlohmann/json.hpp>
 
 #include "ashlar/checkpoint.hpp"
+#include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
 #include "ashlar/sharded_optimizer.hpp"
 #include "base/debug.hpp"
 #include "sharding/convert.hpp"
 #include "sharding/flat_update.hpp"
 #include "sharding/gradient_reducer.hpp"
+#include "sharding/host_side.hpp"
 #include "sharding/initialize.hpp"
 #include "sharding/manifest.hpp"
 #include "sharding/norm_exchange.hpp"
@@ -36,17 +38,20 @@ struct ShardedOptimizer::Implementation {
         pool(settings.threads),
         registered(agree(list, ranks, optimizer, settings)),
         layout(registered.parameters, registered.units, ranks.size()),
+        ops(settings.stream.is_inline() ? ElementOps() : ElementOps(settings)),
         own_reductions(settings.overlap ? ranks.split(0, ranks.rank()) : nullptr),
         reductions(own_reductions ? *own_reductions : ranks),
-        states(layout, registered, optimizer, options, settings.stage == 3 ? ranks : reductions),
+        states(layout, registered, optimizer, options, ops,
+               settings.stage == 3 ? ranks : reductions),
         buckets(reductions.window(), "buckets"),
         units(*settings.memory, "gathered units"),
-        guard(settings.stage == 3 && (settings.guard || kDebugBuild)
+        guard(settings.stage == 3 && !ops.on_device() && (settings.guard || kDebugBuild)
                   ? std::make_unique<ReleasedGuard>()
                   : nullptr),
-        reducer(layout, registered, options, states.views(), buckets.cache, reductions),
-        gatherer(layout, states.views(), guard ? static_cast<MemoryResource&>(*guard) : units.cache,
-                 ranks, settings.overlap ? settings.prefetch : 0, guard.get()),
+        reducer(layout, registered, options, states.views(), ops, buckets.cache, reductions),
+        gatherer(layout, states.views(), ops,
+                 guard ? static_cast<MemoryResource&>(*guard) : units.cache, ranks,
+                 settings.overlap ? settings.prefetch : 0, guard.get()),
         own_update(layout, registered, options.stage, states.views(), *update, ranks.rank()),
         norms(layout.flats().size(), ranks.size()),
         norm_goes_along(may_send_norm_along()),
@@ -54,19 +59,25 @@ struct ShardedOptimizer::Implementation {
         scale(settings.loss_scale ? settings.loss_scale->initial : 1) {
     for (int p = 0; p < static_cast<int>(registered.parameters.size()); ++p)
       numbers.emplace(registered.parameters[static_cast<std::size_t>(p)].name, p);
+    const HostSide host(registered, states.views(), ops);
     if (registered.owned) {
-      flat_values().fill(options.source ? options.source
-                                        : [this](const Parameter& parameter, std::int64_t first,
-                                                 TensorView values) {
-                                            initialize(parameter, options.seed, first, values);
-                                          });
+      flat_values(host).fill(options.source ? options.source
+                                            : [this](const Parameter& parameter, std::int64_t first,
+                                                     TensorView values) {
+                                                initialize(parameter, options.seed, first, values);
+                                              });
     } else {
-      take_over_values(layout, registered, options, communicator);
-      own_update.fill_masters();
+      take_over_values(layout, host.registered(), options, communicator);
+      ShardUpdate(layout, host.registered(), options.stage, host.views(), *update, ranks.rank())
+          .fill_masters();
     }
+    host.store();
+    if (ops.on_device())
+      factor = Buffer(*settings.memory, sizeof(double), Category::optimizer_state, ops.stream());
   }
 
   ~Implementation() {
+    if (ops.on_device()) ops.settle(reductions);
     if (own_reductions && std::uncaught_exceptions() > exceptions)
       own_reductions->abort(refusal.empty() ? "an exception ended its optimizer" : refusal);
   }
@@ -84,7 +95,9 @@ struct ShardedOptimizer::Implementation {
     }
   }
 
-  FlatValues flat_values() const { return {layout, rule, states.views(), communicator}; }
+  FlatValues flat_values(const HostSide& host) const {
+    return {layout, rule, host.views(), communicator};
+  }
 
   const TensorView& state(const Flat& flat, std::string_view role) const {
     return states.views().find(state_name(flat, role))->second;
@@ -117,12 +130,18 @@ struct ShardedOptimizer::Implementation {
 
   void apply(const UpdateResult& result, double share) {
     ++steps;
-    const double factor = share * clip_factor(result.grad_norm, options.clip);
-    own_update.step(reducer, {result.learning_rate, steps, factor}, pool);
+    host_factor = share * clip_factor(result.grad_norm, options.clip);
+    const StepScalars scalars{result.learning_rate, steps, host_factor};
+    if (ops.on_device()) {
+      copy_async(factor.data(), &host_factor, sizeof(double), ops.stream());
+      own_update.step(reducer, scalars, ops, rule, factor.view(DType::f64, {}));
+    } else {
+      own_update.step(reducer, scalars, pool);
+    }
     if (options.stage != 1 && options.stage != 2) return;
     std::vector<Transfer> along;
     if (norm_goes_along) along.push_back(norms.transfer());
-    spread_parameters(layout, registered, states.views(), buckets.cache, reductions,
+    spread_parameters(layout, registered, states.views(), ops, buckets.cache, reductions,
                       options.bucket_bytes, std::move(along));
   }
 
@@ -137,8 +156,8 @@ struct ShardedOptimizer::Implementation {
 
   /// Nothing depends on the norm: it saves a collective to send it with the parameters.
   bool may_send_norm_along() const {
-    return (options.stage == 1 || options.stage == 2) && !checks_norm() && !registered.owned &&
-           std::ranges::all_of(layout.flats(), [&](const Flat& flat) {
+    return !ops.on_device() && (options.stage == 1 || options.stage == 2) && !checks_norm() &&
+           !registered.owned && std::ranges::all_of(layout.flats(), [&](const Flat& flat) {
              return !flat.trainable || registered.keeps_gradients(flat);
            });
   }
@@ -194,12 +213,21 @@ struct ShardedOptimizer::Implementation {
     };
     if (local) {
       check();
-      if (out.data != nullptr) convert(values(p).data, values(p).dtype, out);
+      if (out.data != nullptr) read_own(values(p), out);
       return;
     }
     collectively(communicator, check);
-    flat_values().read(p, out, how.average ? "ema" : "");
+    const Flat* const part = &layout.flats()[static_cast<std::size_t>(layout.flat_of(p))];
+    flat_values(HostSide(registered, states.views(), ops, part))
+        .read(p, out, how.average ? "ema" : "");
     if (how.everywhere) communicator.broadcast(out, 0, "read").wait();
+  }
+
+  void read_own(const TensorView& from, const TensorView& out) const {
+    if (!ops.on_device()) return convert(from.data, from.dtype, out);
+    const HostCopy copy(from, ops);
+    ops.stream().synchronize();
+    convert(copy.view().data, from.dtype, out);
   }
 
   void save(const std::filesystem::path& directory, std::string_view counters) const {
@@ -207,7 +235,8 @@ struct ShardedOptimizer::Implementation {
     all["step"] = steps;
     all["loss_scale"] = scale;
     const auto write = [&] {
-      const ParameterImage image(layout, registered, states.views(), communicator, false);
+      const HostSide host(registered, states.views(), ops);
+      const ParameterImage image(layout, host.registered(), host.views(), communicator, false);
       const FlatValues values(layout, rule, image.views(), communicator);
       save_checkpoint(communicator, directory, layout, values.shards(), all.dump());
     };
@@ -218,11 +247,13 @@ struct ShardedOptimizer::Implementation {
   }
 
   std::string load(const std::filesystem::path& directory) {
-    ParameterImage image(layout, registered, states.views(), communicator, true);
+    const HostSide host(registered, states.views(), ops);
+    ParameterImage image(layout, host.registered(), host.views(), communicator, true);
     FlatValues values(layout, rule, image.views(), communicator);
     const std::string text = load_checkpoint(communicator, directory, layout, values.shards());
     values.spread();
     image.write_back();
+    host.store();
     const auto counters = nlohmann::json::parse(text);
     steps = counters.value("step", std::int64_t{0});
     if (options.loss_scale) scale = counters.value("loss_scale", scale);
@@ -239,6 +270,7 @@ struct ShardedOptimizer::Implementation {
   FlatLayout layout;
   // What travels beside the model goes its own way: a rank whose branch leaves a gradient out
   // reduces later than others, and still gathers, or calls what its program calls, when they do.
+  ElementOps ops;
   std::unique_ptr<Communicator> own_reductions;
   Communicator& reductions;
   ShardedStates states;
@@ -256,7 +288,9 @@ struct ShardedOptimizer::Implementation {
   int micro_batches = 1;
   bool accumulating = false;
   double last_norm = 0;
-  std::string refusal;  // the last one
+  double host_factor = 1;  // gradients are multiplied by it
+  Buffer factor;           // the same on the device
+  std::string refusal;     // the last one
   int exceptions = std::uncaught_exceptions();
 };
 

@@ -3,14 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 namespace ashlar {
 
 ShardedStates::ShardedStates(const FlatLayout& layout, const Registered& registered,
                              const OptimizerConfig& optimizer, const ShardedOptions& options,
-                             Communicator& communicator) {
+                             const ElementOps& ops, Communicator& communicator) {
   const auto roles = states_of(optimizer);
   for (const Flat& flat : layout.flats()) {
     const auto add = [&](std::string_view role, DType dtype, bool sharded, Category category,
@@ -35,8 +34,8 @@ ShardedStates::ShardedStates(const FlatLayout& layout, const Registered& registe
   for (const Space space : {Space::state, Space::state_window}) {
     MemoryResource& resource = space == Space::state ? *options.memory : communicator.window();
     Buffer& memory = memory_[static_cast<std::size_t>(space)];
-    memory = Buffer(resource, layout_.bytes(space), Category::optimizer_state);
-    std::memset(memory.data(), 0, static_cast<std::size_t>(memory.bytes()));
+    memory = Buffer(resource, layout_.bytes(space), Category::optimizer_state, ops.stream());
+    ops.zero(memory.view(DType::u8, {memory.bytes()}));
   }
   for (const auto& [name, entry] : layout_.entries()) {
     const Buffer& memory = memory_[static_cast<std::size_t>(entry.space)];

@@ -17,7 +17,7 @@ class ShardedStates {
   /// Allocates; zeros. @throws OutOfMemory.
   ShardedStates(const FlatLayout& layout, const Registered& registered,
                 const OptimizerConfig& optimizer, const ShardedOptions& options,
-                Communicator& communicator);
+                const ElementOps& ops, Communicator& communicator);
 
   const StateViews& views() const { return views_; }
   /// As allocated, without the caller's memory.

@@ -11,10 +11,12 @@
 
 namespace ashlar {
 
-UnitGatherer::UnitGatherer(const FlatLayout& layout, const StateViews& states, MemoryResource& pool,
-                           Communicator& communicator, int prefetch, ReleasedGuard* guard)
+UnitGatherer::UnitGatherer(const FlatLayout& layout, const StateViews& states, ElementOps& ops,
+                           MemoryResource& pool, Communicator& communicator, int prefetch,
+                           ReleasedGuard* guard)
     : layout_(layout),
       states_(states),
+      ops_(ops),
       pool_(pool),
       guard_(guard),
       communicator_(communicator),
@@ -39,7 +41,8 @@ void UnitGatherer::start(int u) {
     transfers.push_back({states_.find(state_name(flat, "parameter"))->second,
                          buffer.view(flat.dtype, {flat.padded})});
   }
-  target.work = communicator_.all_gather(transfers, layout_.units()[static_cast<std::size_t>(u)]);
+  target.work = communicator_.all_gather(transfers, layout_.units()[static_cast<std::size_t>(u)],
+                                         ops_.stream());
 }
 
 void UnitGatherer::drop(int u) noexcept {
@@ -52,7 +55,7 @@ void UnitGatherer::drop_awaited() {
   for (int u = 0; u < static_cast<int>(units_.size()); ++u) {
     if (!unit(u).awaited) continue;
     unit(u).awaited = false;
-    unit(u).work.wait();
+    ops_.await(unit(u).work);
     if (unit(u).leases == 0) drop(u);
   }
 }
@@ -66,7 +69,7 @@ void UnitGatherer::acquire(int u) {
   follower_[last_] = u;
   last_ = {last_.second, u};
   prefetch();
-  wanted.work.wait();
+  ops_.await(wanted.work);
   ++wanted.leases;
 }
 

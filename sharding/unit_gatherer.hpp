@@ -9,6 +9,7 @@
 
 #include "ashlar/buffer.hpp"
 #include "ashlar/communicator.hpp"
+#include "sharding/element_ops.hpp"
 #include "sharding/flat_values.hpp"
 #include "sharding/released_guard.hpp"
 
@@ -19,8 +20,9 @@ class UnitGatherer {
   /// @param states "<flat>/parameter" of every flat: its own [shard]
   /// @param pool of whole units
   /// @param guard that pool, where it catches who touches what was released; else null
-  UnitGatherer(const FlatLayout& layout, const StateViews& states, MemoryResource& pool,
-               Communicator& communicator, int prefetch, ReleasedGuard* guard);
+  UnitGatherer(const FlatLayout& layout, const StateViews& states, ElementOps& ops,
+               MemoryResource& pool, Communicator& communicator, int prefetch,
+               ReleasedGuard* guard);
   ~UnitGatherer();
   UnitGatherer(const UnitGatherer&) = delete;
   UnitGatherer& operator=(const UnitGatherer&) = delete;
@@ -54,6 +56,7 @@ class UnitGatherer {
 
   const FlatLayout& layout_;
   const StateViews& states_;
+  ElementOps& ops_;
   MemoryResource& pool_;
   ReleasedGuard* guard_;
   Communicator& communicator_;

@@ -8,7 +8,6 @@
 #include "sharding/flat_update.hpp"
 
 namespace ashlar {
-namespace {
 
 Attributes attributes_of(const OptimizerConfig& rule) {
   if (const auto* adamw = std::get_if<AdamW>(&rule)) {
@@ -24,6 +23,8 @@ Attributes attributes_of(const OptimizerConfig& rule) {
           {"nesterov", std::int64_t{sgd.nesterov}},
           {"ema", sgd.ema}};
 }
+
+namespace {
 
 OptimizerConfig rule_of(const Attributes& a) {
   if (a.has("beta1")) {

@@ -18,6 +18,8 @@
 
 namespace ashlar {
 
+struct DeviceKernel;  // ashlar/op.hpp
+
 /// What a registration says beyond name, memory and shape.
 struct ParameterOptions {
   std::string unit = {};  // what is gathered and reduced together; empty: grouped with neighbours
@@ -87,6 +89,15 @@ struct ShardedOptions {
   /// stderr. Gathered units then have pages of their own. Always on in debug builds.
   bool guard = false;
   MemoryResource* memory = &host_memory();
+  /// Of the device that all registered memory, `memory` and the communicator's window lie on
+  /// (device_communicator.hpp): what is done to them goes there, in order. A gradient is written by
+  /// work that is enqueued there, or ordered before what is, when it is reported; views that are
+  /// handed out are for work enqueued afterwards. The host waits in step() for the norm, in
+  /// grad_ready where two buckets travel already, and in the constructor, read, save and load,
+  /// which copy states to the host. Without replicas, guard and f16 that has to be converted.
+  StreamRef stream = {};
+  /// Kernels for that stream by the op's name; null: CUDA's.
+  const DeviceKernel* (*find_kernel)(std::string_view op) = nullptr;
 };
 
 struct UpdateResult {

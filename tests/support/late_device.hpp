@@ -286,7 +286,7 @@ inline std::unique_ptr<detail::RecordingState> LateDevice::LateStream::end_recor
 
 /// Collectives in the order of a stream of their own, as a GPU's are; on the inline stream they are
 /// the inner communicator's. A test may have it lose an order between streams.
-class LateCommunicator final : public detail::ForwardingCommunicator {
+class LateCommunicator : public detail::ForwardingCommunicator {
  public:
   LateCommunicator(Communicator& inner, LateDevice& device)
       : ForwardingCommunicator(inner), window_(device.memory()), ours_(device.stream()) {}

@@ -1,0 +1,54 @@
+// What is done to gradients and parameters element by element: at once in the host's memory, or by
+// the kernels of a device in the order of its stream.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "ashlar/communicator.hpp"
+#include "ashlar/device.hpp"
+#include "ashlar/optimizer.hpp"
+#include "ashlar/tensor_view.hpp"
+
+namespace ashlar {
+
+struct DeviceKernel;
+struct ShardedOptions;
+
+class ElementOps {
+ public:
+  /// On the host.
+  ElementOps() = default;
+  /// Where the options' stream says. @throws CudaError for a stream of CUDA without CUDA.
+  explicit ElementOps(const ShardedOptions& options);
+
+  StreamRef stream() const { return stream_; }
+  bool on_device() const { return !stream_.is_inline(); }
+
+  void zero(const TensorView& view) const;
+  /// sharding/convert.hpp's.
+  void convert(const std::byte* source, DType from, const TensorView& to) const;
+
+  /// Optimizer::step on elements of one parameter. On a device only.
+  /// @param factor f64 on the device, in the place of the scalars' gradient_scale
+  void update(const OptimizerConfig& rule, const TensorView& master, const TensorView& parameter,
+              const TensorView& gradient, std::span<const TensorView> states, bool decay,
+              const StepScalars& scalars, const TensorView& factor) const;
+
+  /// A collective's results are there: on the host, or for later work on the stream.
+  void await(Work work);
+  /// Nothing is under way on the stream. @throws what went wrong with collectives since the last
+  /// call, which a stream would wait for in vain.
+  void synchronize();
+  /// The same for destructors: tells other ranks where an exception unwinds the stack.
+  void settle(Communicator& communicator) noexcept;
+
+ private:
+  const DeviceKernel& kernel(std::string_view op) const;
+
+  StreamRef stream_;
+  const DeviceKernel* (*find_kernel_)(std::string_view op) = nullptr;
+  std::vector<Work> joined_;  // by the stream, not yet by the host
+};
+
+}  // namespace ashlar

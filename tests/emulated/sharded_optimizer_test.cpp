@@ -1,0 +1,373 @@
+// The sharded optimizer with parameters, gradients and states on a device without hardware: kernels
+// on the emulator, collectives in the order of streams, all as late as events allow or ahead as the
+// test chooses. The host is what it must equal, in bits.
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ashlar/buffer.hpp"
+#include "ashlar/device_memory.hpp"
+#include "ashlar/error.hpp"
+#include "cuda/kernels.hpp"
+#include "support/late_device.hpp"
+#include "support/temporary_folder.hpp"
+#include "wrap/toy_model.hpp"
+
+namespace ashlar::test {
+namespace {
+
+using Ahead = LateDevice::Ahead;
+
+/// What lies on the host goes through a communicator of its own, as it does beside NCCL.
+class LateWorld final : public LateCommunicator {
+ public:
+  LateWorld(std::unique_ptr<Communicator> late, std::unique_ptr<Communicator> host,
+            LateDevice& device)
+      : LateCommunicator(*late, device),
+        late_(std::move(late)),
+        host_(std::move(host)),
+        device_(device) {}
+
+  Work all_gather(std::span<const Transfer> flats, std::string_view label,
+                  StreamRef stream) override {
+    if (stream.is_inline()) return host_->all_gather(flats, label);
+    return LateCommunicator::all_gather(flats, label, stream);
+  }
+  Work reduce_scatter(std::span<const Transfer> flats, const ReduceOptions& options,
+                      std::string_view label, StreamRef stream) override {
+    if (stream.is_inline()) return host_->reduce_scatter(flats, options, label);
+    return LateCommunicator::reduce_scatter(flats, options, label, stream);
+  }
+  Work all_reduce(TensorView values, std::string_view label, StreamRef stream) override {
+    if (stream.is_inline()) return host_->all_reduce(values, label);
+    return LateCommunicator::all_reduce(values, label, stream);
+  }
+  Work broadcast(TensorView values, int root, std::string_view label, StreamRef) override {
+    return host_->broadcast(values, root, label);
+  }
+  std::unique_ptr<Communicator> split(int color, int key) override {
+    return std::make_unique<LateWorld>(late_->split(color, key), host_->split(color, key), device_);
+  }
+
+ private:
+  std::unique_ptr<Communicator> late_, host_;
+  LateDevice& device_;
+};
+
+struct Run {
+  int ranks = 1, stage = 0;
+  Memory memory = Memory::callers;
+  DType dtype = DType::f32;
+  std::optional<DType> reduce = {};
+  std::int64_t bucket_bytes = 1 << 20;
+  bool overlap = true;
+  Ahead ahead = Ahead::nothing;
+  int lost_sum = -1, lost_join = -1;
+};
+
+struct Outcome {
+  std::vector<std::uint32_t> bits;  // of parameters and averages
+  std::vector<double> norms;
+  int sums = 0, joins = 0;
+};
+
+void put(const TensorView& view, std::int64_t i, float value) {
+  if (view.dtype == DType::f32) view.as<float>()[i] = value;
+  if (view.dtype == DType::bf16) view.as<bf16>()[i] = bf16(value);
+  if (view.dtype == DType::f16) view.as<f16>()[i] = f16(value);
+}
+float get(const TensorView& view, std::int64_t i) {
+  if (view.dtype == DType::f32) return view.as<float>()[i];
+  return view.dtype == DType::bf16 ? float(view.as<bf16>()[i]) : float(view.as<f16>()[i]);
+}
+
+/// Forward and backward are work of the stream, which is not waited for.
+class Model {
+ public:
+  Model(Communicator& world, const Run& run, StreamRef stream, MemoryResource& memory)
+      : run_(run), stream_(stream), gradients_(toy_parameters().size()) {
+    ParameterList list;
+    for (std::size_t p = 0; p < toy_parameters().size(); ++p) {
+      const ToyParameter& toy = toy_parameters()[p];
+      const ParameterOptions how{.unit = toy.unit, .trainable = toy.trainable, .decay = toy.decay};
+      const Shape shape{toy.elements};
+      if (run.memory == Memory::optimizers) {
+        list.allocate(toy.name, shape, run.dtype, how);
+        continue;
+      }
+      const TensorView values = take(memory, shape);
+      gradients_[p] = take(memory, shape);
+      const float other = static_cast<float>(world.rank());  // is replaced by rank 0's
+      stream_.enqueue([=] {
+        for (std::int64_t i = 0; i < values.elements(); ++i)
+          put(values, i, first_value(p, i) + other);
+      });
+      const bool known = run.memory == Memory::callers && toy.trainable;
+      list.add(toy.name, values, known ? gradients_[p] : TensorView(), how);
+    }
+    ShardedOptions options{.stage = run.stage,
+                           .bucket_bytes = run.bucket_bytes,
+                           .overlap = run.overlap,
+                           .clip = 2,
+                           .reduce = run.reduce};
+    options.memory = &memory;
+    options.stream = stream;
+    options.find_kernel = cuda::find_kernel;
+    options.source = [](const Parameter& parameter, std::int64_t first, TensorView values) {
+      std::size_t p = 0;
+      while (toy_parameters()[p].name != parameter.name) ++p;
+      for (std::int64_t i = 0; i < values.elements(); ++i)
+        values.as<float>()[i] = first_value(p, first + i);
+    };
+    optimizer_ =
+        std::make_unique<ShardedOptimizer>(list, world, AdamW{.lr = 0.05, .ema = 0.9}, options);
+  }
+
+  ShardedOptimizer& optimizer() { return *optimizer_; }
+
+  void backward(std::int64_t sample) {
+    for (const std::string unit : {"third", "second", "first"}) {
+      const auto lease = optimizer_->gather(unit);
+      for (std::size_t p = toy_parameters().size(); p-- > 0;) {
+        const ToyParameter& toy = toy_parameters()[p];
+        if (toy.unit != unit || !toy.trainable) continue;
+        const TensorView values = lease[toy.name];
+        const TensorView gradients =
+            run_.memory == Memory::optimizers ? optimizer_->gradient(toy.name) : gradients_[p];
+        stream_.enqueue([=] {
+          for (std::int64_t i = 0; i < values.elements(); ++i)
+            put(gradients, i, get(gradients, i) + toy_gradient(get(values, i), i, sample));
+        });
+        if (run_.memory == Memory::gradients_elsewhere)
+          optimizer_->grad_ready(toy.name, gradients);
+        else
+          optimizer_->grad_ready(toy.name);
+      }
+    }
+  }
+  void zero_grad() {
+    optimizer_->zero_grad();
+    if (run_.memory != Memory::gradients_elsewhere) return;
+    for (const TensorView& view : gradients_) fill_async(view.data, 0, view.bytes(), stream_);
+  }
+
+  std::vector<float> parameters() {
+    std::vector<float> all;
+    for (const bool average : {false, true})
+      for (const ToyParameter& toy : toy_parameters()) {
+        if (average && !toy.trainable) continue;
+        std::vector<float> values(static_cast<std::size_t>(toy.elements));
+        optimizer_->read(toy.name, {values.data(), DType::f32, {toy.elements}},
+                         {.everywhere = true, .average = average});
+        all.insert(all.end(), values.begin(), values.end());
+      }
+    return all;
+  }
+
+ private:
+  /// At an odd address.
+  TensorView take(MemoryResource& memory, const Shape& shape) {
+    const std::int64_t element = size_of(run_.dtype);
+    return buffers_
+        .emplace_back(memory, (shape.elements() + 1) * element, Category::parameter, stream_)
+        .view(run_.dtype, shape, element);
+  }
+
+  Run run_;
+  StreamRef stream_;
+  std::vector<Buffer> buffers_;
+  std::vector<TensorView> gradients_;
+  std::unique_ptr<ShardedOptimizer> optimizer_;
+};
+
+constexpr int kSteps = 3;
+
+Outcome train_rank(Communicator& world, const Run& run, StreamRef stream, MemoryResource& memory) {
+  Model model(world, run, stream, memory);
+  Outcome outcome;
+  for (int step = 0; step < kSteps; ++step) {
+    model.zero_grad();
+    for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
+      const std::int64_t sample = (2 * step + micro_batch) * world.size() + world.rank();
+      if (micro_batch == 1) {
+        model.backward(sample);
+      } else {
+        const auto more = model.optimizer().no_sync();
+        model.backward(sample);
+      }
+    }
+    outcome.norms.push_back(model.optimizer().step().grad_norm);
+  }
+  outcome.bits = bits_of(model.parameters());
+  return outcome;
+}
+
+Outcome on_host(const Run& run) {
+  Outcome outcome;
+  launch_threads(run.ranks, [&](Communicator& world) {
+    const Outcome mine = train_rank(world, run, {}, host_memory());
+    if (world.rank() == 0) outcome = mine;
+  });
+  return outcome;
+}
+
+Outcome on_device(const Run& run) {
+  Outcome outcome;
+  launch_threads(run.ranks, [&](Communicator& threads) {
+    LateDevice device(run.ahead);  // alike on all ranks, whose hosts wait for each other
+    const StreamRef stream = device.stream();
+    LateWorld world(threads.split(0, threads.rank()), threads.split(0, threads.rank()), device);
+    world.lost_sum = run.lost_sum;
+    world.lost_join = run.lost_join;
+    Outcome mine = train_rank(world, run, stream, device.memory());
+    mine.sums = world.sums;
+    mine.joins = world.joins;
+    if (threads.rank() == 0) outcome = mine;
+  });
+  return outcome;
+}
+
+void check_equal(const Run& run) {
+  CAPTURE(run.ranks);
+  CAPTURE(run.stage);
+  CAPTURE(static_cast<int>(run.memory));
+  CAPTURE(static_cast<int>(run.ahead));
+  const Outcome expected = on_host(run), got = on_device(run);
+  CHECK(got.bits == expected.bits);
+  CHECK(got.norms == expected.norms);
+  CHECK(expected.norms.front() > 2);  // it is clipped
+}
+
+}  // namespace
+
+TEST_CASE("device: the sharded optimizer has the host's bits at all stages, wherever memory lies") {
+  for (const int ranks : {1, 2})
+    for (int stage = 0; stage <= 3; ++stage)
+      for (const Memory memory : {Memory::callers, Memory::gradients_elsewhere, Memory::optimizers})
+        if (stage < 3 || memory == Memory::optimizers)
+          check_equal({.ranks = ranks, .stage = stage, .memory = memory});
+}
+
+TEST_CASE("device: the sharded optimizer in 16 bits, with buckets in flight, whoever runs ahead") {
+  for (const Ahead ahead : {Ahead::nothing, Ahead::first, Ahead::others, Ahead::random}) {
+    check_equal({.ranks = 2, .stage = 0, .dtype = DType::bf16, .ahead = ahead});
+    check_equal({.ranks = 2, .stage = 1, .dtype = DType::f16, .ahead = ahead});
+    check_equal({.ranks = 2,
+                 .stage = 1,
+                 .memory = Memory::gradients_elsewhere,
+                 .dtype = DType::bf16,
+                 .reduce = DType::f32,
+                 .ahead = ahead});
+    check_equal({.ranks = 2, .stage = 2, .bucket_bytes = 600, .overlap = false, .ahead = ahead});
+    check_equal({.ranks = 2,
+                 .stage = 3,
+                 .memory = Memory::optimizers,
+                 .dtype = DType::bf16,
+                 .reduce = DType::f32,
+                 .bucket_bytes = 600,
+                 .ahead = ahead});
+  }
+}
+
+// Sums that start too early find gradients that are not there; copies, norms and kernels that run
+// ahead of collectives find what was there before.
+TEST_CASE("device: each order between streams that the sharded optimizer loses is seen") {
+  for (const Run& run :
+       {Run{.ranks = 2, .stage = 2, .overlap = false},
+        Run{.ranks = 2, .stage = 3, .memory = Memory::optimizers, .overlap = false}}) {
+    CAPTURE(run.stage);
+    const Outcome expected = on_device(run);
+    REQUIRE(expected.sums == kSteps);
+    Run mutant = run;
+    mutant.ahead = Ahead::others;
+    for (mutant.lost_sum = 0; mutant.lost_sum < expected.sums; ++mutant.lost_sum) {
+      CAPTURE(mutant.lost_sum);
+      CHECK(on_device(mutant).bits != expected.bits);
+    }
+    mutant = run;
+    mutant.ahead = Ahead::first;
+    for (mutant.lost_join = 0; mutant.lost_join < expected.joins; ++mutant.lost_join) {
+      CAPTURE(mutant.lost_join);
+      CHECK(on_device(mutant).bits != expected.bits);
+    }
+  }
+}
+
+TEST_CASE("device: the sharded optimizer saves and loads what the host does") {
+  const TemporaryFolder folder;
+  for (const int stage : {1, 3}) {
+    const Run run{.ranks = 2,
+                  .stage = stage,
+                  .memory = stage == 3 ? Memory::optimizers : Memory::callers,
+                  .dtype = DType::bf16};
+    std::vector<std::uint32_t> saved, loaded;
+    const auto with_device = [&](const auto& body) {
+      launch_threads(run.ranks, [&](Communicator& threads) {
+        LateDevice device(run.ahead);
+        const StreamRef stream = device.stream();
+        LateWorld world(threads.split(0, threads.rank()), threads.split(0, threads.rank()), device);
+        Model model(world, run, stream, device.memory());
+        body(model, threads.rank());
+      });
+    };
+    with_device([&](Model& model, int rank) {
+      model.zero_grad();
+      model.backward(rank);
+      model.optimizer().step();
+      model.optimizer().save(folder.path / std::to_string(stage));
+      const auto bits = bits_of(model.parameters());
+      if (rank == 0) saved = bits;
+    });
+    with_device([&](Model& model, int rank) {
+      model.optimizer().load(folder.path / std::to_string(stage));
+      const auto bits = bits_of(model.parameters());
+      if (rank == 0) loaded = bits;
+    });
+    CHECK(loaded == saved);
+    launch_threads(1, [&](Communicator& world) {
+      Model model(world, run, {}, host_memory());
+      model.optimizer().load(folder.path / std::to_string(stage));
+      CHECK(bits_of(model.parameters()) == saved);
+    });
+  }
+}
+
+TEST_CASE("device: over a communicator of the host, on a stream that is a thread") {
+  for (const int stage : {0, 2, 3}) {
+    const Run run{
+        .ranks = 2, .stage = stage, .memory = stage == 3 ? Memory::optimizers : Memory::callers};
+    Outcome outcome;
+    launch_threads(run.ranks, [&](Communicator& world) {
+      const Stream stream;
+      const Outcome mine = train_rank(world, run, stream, host_memory());
+      if (world.rank() == 0) outcome = mine;
+    });
+    CHECK(outcome.bits == on_host(run).bits);
+  }
+}
+
+TEST_CASE("device: the sharded optimizer says what it does not do there") {
+  launch_threads(1, [](Communicator& world) {
+    const Stream stream;
+    ParameterList list;
+    list.allocate("w", {4}, DType::f32);
+    ShardedOptions options{.replicas = &world};
+    options.stream = stream;
+    CHECK_THROWS_WITH_AS(
+        ShardedOptimizer(list, world, AdamW{}, options),
+        "ShardedOptions::replicas is not there for memory of a device: leave it or stream out",
+        InvalidArgument);
+    options.replicas = nullptr;
+    options.guard = true;
+    CHECK_THROWS_WITH_AS(
+        ShardedOptimizer(list, world, AdamW{}, options),
+        "ShardedOptions::guard is not there for memory of a device: leave it or stream out",
+        InvalidArgument);
+  });
+}
+
+}  // namespace ashlar::test
