@@ -65,6 +65,7 @@ struct Run {
   std::optional<DType> reduce = {};
   std::int64_t bucket_bytes = 1 << 20;
   bool overlap = true;
+  bool sgd = false;  // with momentum, instead of AdamW
   Ahead ahead = Ahead::nothing;
   int lost_sum = -1, lost_join = -1;
 };
@@ -123,8 +124,9 @@ class Model {
       for (std::int64_t i = 0; i < values.elements(); ++i)
         values.as<float>()[i] = first_value(p, first + i);
     };
-    optimizer_ =
-        std::make_unique<ShardedOptimizer>(list, world, AdamW{.lr = 0.05, .ema = 0.9}, options);
+    OptimizerConfig rule = AdamW{.lr = 0.05, .ema = 0.9};
+    if (run.sgd) rule = Sgd{.lr = 0.05, .momentum = 0.9, .nesterov = true, .ema = 0.9};
+    optimizer_ = std::make_unique<ShardedOptimizer>(list, world, rule, options);
   }
 
   ShardedOptimizer& optimizer() { return *optimizer_; }
@@ -263,6 +265,7 @@ TEST_CASE("device: the sharded optimizer in 16 bits, with buckets in flight, who
                  .reduce = DType::f32,
                  .ahead = ahead});
     check_equal({.ranks = 2, .stage = 2, .bucket_bytes = 600, .overlap = false, .ahead = ahead});
+    check_equal({.ranks = 2, .stage = 2, .sgd = true, .ahead = ahead});
     check_equal({.ranks = 2,
                  .stage = 3,
                  .memory = Memory::optimizers,
