@@ -18,9 +18,9 @@
 namespace ashlar {
 
 ElementOps::ElementOps(const ShardedOptions& options)
-    : stream_(options.stream),
-      find_kernel_(options.find_kernel == nullptr ? cuda_backend(1, 0).find_kernel
-                                                  : options.find_kernel) {}
+    : stream_(options.stream), find_kernel_(options.find_kernel) {
+  if (on_device() && find_kernel_ == nullptr) find_kernel_ = cuda_backend(1, 0).find_kernel;
+}
 
 void ElementOps::zero(const TensorView& view) const {
   if (on_device()) return fill_async(view.data, 0, view.bytes(), stream_);

@@ -11,6 +11,7 @@
 #include "ashlar/error.hpp"
 #include "base/printable.hpp"
 #include "cli/commands.hpp"
+#include "cli/flags/flag_values.hpp"
 #include "cli/output.hpp"
 #include "simulate/calibration.hpp"
 
@@ -226,9 +227,10 @@ void add_calibrate(CLI::App& app, Command& command) {
   sub.add_option("--rows", options->rows, "row_ids to fit to, and no others")
       ->delimiter(',')
       ->required();
-  sub.add_option("--cluster", options->clusters, "priors: cluster files with a 'gpu'")
-      ->delimiter(',')
-      ->required();
+  const auto clusters = shipped_clusters();
+  CLI::Option& cluster =
+      *sub.add_option("--cluster", options->clusters, "priors: cluster files with a 'gpu'");
+  show_words(*cluster.delimiter(',')->required(), {clusters.begin(), clusters.end()}, "FILE");
   sub.add_option("--output", options->output, "the calibration, for ashlar predict")->required();
   sub.add_flag("--json", options->json, "print JSON");
   sub.footer(

@@ -35,7 +35,6 @@ void check(const PlanOptions& o) {
   require(o.global_batch % o.ranks == 0 && o.global_batch <= std::int64_t{1} << 40, "global-batch",
           std::to_string(o.global_batch),
           fmt::format("must be a multiple of the {} ranks, 2^40 at most", o.ranks));
-  require_choice("precision", o.precision, precision_names());
   require_at_least(o.top, 1, "top");
   for (const auto& [flag, value] :
        {std::pair{"tokens", o.tokens}, std::pair{"price", o.price}, std::pair{"grid", o.grid},
@@ -162,11 +161,13 @@ void add_plan(CLI::App& app, Command& command) {
       *app.add_subcommand("plan", "The quickest settings that fit a cluster, and what they cost");
   sub.add_option("--model", o.model, "a name, or a config.json")->capture_default_str();
   sub.add_option("--largest", o.largest, "of a family that fits: gpt3, megatron, mpt, llama2");
-  sub.add_option("--cluster", o.cluster, "a name, or a JSON file")->capture_default_str();
+  const auto clusters = simulate::shipped_clusters();
+  show_words(*sub.add_option("--cluster", o.cluster, "who trains")->capture_default_str(),
+             {clusters.begin(), clusters.end()}, "FILE");
   add_integer(sub, "--ranks", o.ranks, "devices that train")->capture_default_str();
   add_integer(sub, "--seq", o.seq, "tokens per sequence (the model's positions)");
   add_integer(sub, "--global-batch", o.global_batch, "sequences per step (about 4 Mi tokens)");
-  sub.add_option("--precision", o.precision, "fp32 | bf16 | fp16 (not to train)")
+  add_choice(sub, "--precision", o.precision, precision_names(), "fp16: not to train")
       ->capture_default_str();
   sub.add_option("--reserve", o.reserve, "bytes of a device for others")->capture_default_str();
   sub.add_option("--tokens", o.tokens, "to train on: days and costs are of them");

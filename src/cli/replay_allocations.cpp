@@ -14,6 +14,7 @@
 #include "ashlar/memory_resource.hpp"
 #include "cli/checks.hpp"
 #include "cli/commands.hpp"
+#include "cli/flags/flag_values.hpp"
 
 namespace ashlar::cli {
 namespace {
@@ -25,6 +26,12 @@ const std::map<std::string, Trace (*)()>& synthetic_traces() {
       {"random-sizes", [] { return random_sizes_trace(1); }},
       {"steady-step", [] { return steady_step_trace(); }}};
   return traces;
+}
+
+std::vector<std::string> synthetic_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, trace] : synthetic_traces()) names.push_back(name);
+  return names;
 }
 
 struct Options {
@@ -86,8 +93,8 @@ void add_replay_allocations(CLI::App& app, Command& command) {
       *app.add_subcommand("replay-allocations",
                           "Repeat a trace of allocations on the caching allocator, without memory");
   sub.add_option("file", options->file, "CSV as RMM or --allocation-trace writes it");
-  sub.add_option("--synthetic", options->synthetic, "a built-in trace instead of a file")
-      ->check(CLI::IsMember(synthetic_traces()));
+  add_choice(sub, "--synthetic", options->synthetic, synthetic_names(),
+             "a built-in trace instead of a file");
   sub.add_option("--capacity", options->capacity, "bytes of the device, e.g. 80GiB");
   sub.add_option("--run-ahead", options->run_ahead,
                  "operations by which the program is ahead of its device")

@@ -255,21 +255,21 @@ void add_report(CLI::App& app, Command& command) {
   sub.add_option("--params", o.parameters, "parameters in all: formulas only, no architecture");
   sub.add_option("--largest-layer", o.largest_layer,
                  "parameters of it, for --compat with --params");
-  sub.add_option("--optimizer", o.optimizer, "adamw | sgd | momentum");
+  add_choice(sub, "--optimizer", o.optimizer, {"adamw", "sgd", "momentum"}, "rule of the update");
   add_integer(sub, "--positions", o.positions, "of the model, instead of its own (for long --seq)");
   sub.add_option("--validation", o.validation, "as train_gpt: above 0, its arena serves that too");
   add_integer(sub, "--sample", o.sample, "as train_gpt: above 0, its arena serves that too");
   add_integer(sub, "--ranks-per-node", o.ranks_per_node, "for the bytes of a node (up to 8)");
-  sub.add_option("--backend", o.backend,
-                 "the processor or GPU (sm_90) whose kernels' workspaces count");
+  add_choice(sub, "--backend", o.backend, report_backends(),
+             "the processor or GPU whose kernels' workspaces count");
   sub.add_option("--device-memory", o.device_memory, "does it fit? exit 1 when not");
   sub.add_option("--reserve", o.reserve, "of the device's memory, for others");
-  sub.add_option("--by", o.by, "unit | module | op: who holds the bytes of the peak");
+  add_choice(sub, "--by", o.by, {"unit", "module", "op"}, "who holds the bytes of the peak");
   sub.add_flag("--json", o.json, "print JSON");
   sub.add_flag("--markdown", o.markdown, "print a Markdown table");
   sub.add_option("--html", o.html, "a page with timeline and sliders");
   sub.add_option("--snapshot", o.snapshot, "the plan for PyTorch's memory_viz");
-  sub.add_option("--compat", o.compat, "zero-paper | deepspeed | accelerate | megatron | eleuther");
+  add_choice(sub, "--compat", o.compat, compat_names(), "another tool's numbers beside ours");
   add_integer(sub, "--tensor-parallel", o.tensor_parallel,
               "as --compat eleuther or megatron has it; else not supported");
   add_integer(sub, "--pipeline-parallel", o.pipeline_parallel,

@@ -134,9 +134,13 @@ const std::map<std::string, std::string>& reasons() {
 
 }  // namespace
 
+std::vector<std::string> compat_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, why] : reasons()) names.push_back(name);
+  return names;
+}
+
 int report_compat(const ReportOptions& o, bool closed) {
-  require_choice("compat", o.compat,
-                 {"zero-paper", "deepspeed", "accelerate", "megatron", "eleuther"});
   require(!closed || (o.compat != "megatron" && o.compat != "eleuther"), "compat", o.compat,
           "needs --model");
   Json rows = Json::array();

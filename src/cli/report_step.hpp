@@ -51,6 +51,10 @@ bool measure(const ReportOptions& options, const StepReport& predicted);
 /// What two files of --json say differently, as a table or as JSON by path: "peak_bytes/total".
 void print_difference(const std::string& before, const std::string& after, bool json);
 
+/// What --compat and --backend take.
+std::vector<std::string> compat_names();
+std::vector<std::string> report_backends();
+
 /// What another tool prints for the same, and why it differs.
 /// @param closed --params: no model
 int report_compat(const ReportOptions& options, bool closed);

@@ -193,10 +193,10 @@ void add_simulate(CLI::App& app, cli::Command& command) {
   CLI::App& sub = *app.add_subcommand(
       "simulate", "Seconds, bytes and joules of a training step on a cluster that need not exist");
   const auto flags = std::make_shared<StepFlags>(sub, options->step);
-  sub.add_option("--cluster", options->cluster,
-                 fmt::format("{}, or a JSON file (src/simulate/clusters/cluster.schema.json)",
-                             fmt::join(shipped_clusters(), ", ")))
-      ->capture_default_str();
+  const auto clusters = shipped_clusters();
+  CLI::Option& cluster = *sub.add_option("--cluster", options->cluster,
+                                         "files: src/simulate/clusters/cluster.schema.json");
+  show_words(*cluster.capture_default_str(), {clusters.begin(), clusters.end()}, "FILE");
   add_integer(sub, "--ranks", options->ranks, "devices that train")->capture_default_str();
   sub.add_option("--stragglers", options->stragglers,
                  "how much longer ranks take: COUNTxFACTOR; a distribution (normal:S, lognormal:S, "
@@ -206,11 +206,14 @@ void add_simulate(CLI::App& app, cli::Command& command) {
                  "then has a clock");
   add_integer(sub, "--seed", options->seed, "of what is drawn")->capture_default_str();
   sub.add_flag("--no-collapse", options->no_collapse, "a clock for each rank: the same numbers");
-  sub.add_option("--collective", options->collective, "auto, ring, tree or hierarchical")
-      ->capture_default_str();
-  add_integer(sub, "--comm-streams", options->streams,
-              "2: reductions fly beside gathers and share the links with them")
-      ->capture_default_str();
+  const auto algorithms = algorithm_names();
+  show_words(*sub.add_option("--collective", options->collective, "how gathers and sums travel")
+                  ->capture_default_str(),
+             {algorithms.begin(), algorithms.end()});
+  show_words(*add_integer(sub, "--comm-streams", options->streams,
+                          "2: reductions fly beside gathers and share the links with them")
+                  ->capture_default_str(),
+             {"1", "2"});
   sub.add_option("--trace", options->trace, "a file for chrome://tracing or Perfetto");
   sub.add_option("--trace-ranks", options->trace_ranks, "whose streams it shows")
       ->delimiter(',')

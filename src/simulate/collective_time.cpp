@@ -69,6 +69,8 @@ std::string_view name_of(CollectiveKind kind) {
   return kKinds[static_cast<std::size_t>(kind)];
 }
 
+std::span<const std::string_view> algorithm_names() { return kNames; }
+
 Algorithm algorithm_of(std::string_view name) {
   const auto found = std::ranges::find(kNames, name);
   if (found != kNames.end()) return static_cast<Algorithm>(found - kNames.begin());

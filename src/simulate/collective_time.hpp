@@ -2,6 +2,7 @@
 // and the network between nodes.
 #pragma once
 
+#include <span>
 #include <string_view>
 
 #include "simulate/cluster.hpp"
@@ -17,6 +18,7 @@ std::string_view name_of(CollectiveKind kind);
 /// within each node (BlueConnect, Cho et al. 2019). automatic: the quickest of them.
 enum class Algorithm : std::uint8_t { automatic, ring, tree, hierarchical };
 
+std::span<const std::string_view> algorithm_names();
 /// @throws InvalidArgument naming the four.
 Algorithm algorithm_of(std::string_view name);
 

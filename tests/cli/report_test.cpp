@@ -274,10 +274,20 @@ TEST_CASE("completion: a script that bash takes, with commands, flags and models
       "\nCOMP_CWORD=2; COMP_WORDS=(ashlar report --all); _ashlar; echo \"${COMPREPLY[@]}\""
       "\nCOMP_CWORD=1; COMP_WORDS=(ashlar rep); _ashlar; echo \"${COMPREPLY[@]}\""
       "\nCOMP_CWORD=3; COMP_WORDS=(ashlar report --model megatron-1t); _ashlar; echo "
-      "\"${COMPREPLY[@]}\"\n";
+      "\"${COMPREPLY[@]}\""
+      "\nfor f in --precision --stage --compat --by --reshard --model; do COMP_WORDS=(ashlar "
+      "report "
+      "$f ''); _ashlar; echo \"${COMPREPLY[@]}\" | cut -c1-32; done"
+      "\nfor f in --cluster --collective; do COMP_WORDS=(ashlar simulate $f ''); _ashlar; echo "
+      "\"${COMPREPLY[@]}\"; done"
+      "\nCOMP_WORDS=(ashlar report --order l); _ashlar; echo \"${COMPREPLY[@]}\"\n";
   const Finished bash = run("bash " + folder.write("complete.sh", script).string());
   CHECK(bash.err == "");
-  CHECK(bash.out == "--all-stages\nreplay-allocations report\nmegatron-1t\n");
+  CHECK(bash.out ==
+        "--all-stages\nreplay-allocations report\nmegatron-1t\n"
+        "fp32 bf16 fp16\n0 1 2 3\naccelerate deepspeed eleuther me\nunit module op\non off\n"
+        "tiny small gpt2 gpt2-medium gpt2\n"
+        "cpu dgx-a100-40gb dgx-a100 dgx-h100 dgx2-v100\nauto ring tree hierarchical\nlayers\n");
 }
 
 TEST_CASE("report: bad input is one line and exit 2") {

@@ -1,6 +1,9 @@
 #include "cli/flags/flag_values.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <sstream>
 
 #include "ashlar/memory_resource.hpp"
 #include "base/nearest.hpp"
@@ -18,9 +21,28 @@ void require_choice(std::string_view flag, const std::string& value,
     require(false, flag, value, fmt::format("unknown; {}", suggestion(value, choices)));
 }
 
-bool on_off(std::string_view flag, const std::string& value) {
-  require_choice(flag, value, {"on", "off"});
-  return value == "on";
+CLI::Option* add_choice(CLI::App& app, const char* flag, std::string& value,
+                        const std::vector<std::string>& words, const char* meaning) {
+  CLI::Option* option = app.add_option(flag, value, meaning);
+  option->check([flag, words](const std::string& word) {
+    if (!word.empty()) require_choice(std::string_view(flag).substr(2), word, words);
+    return std::string();
+  });
+  show_words(*option, words);
+  return option;
+}
+
+void show_words(CLI::Option& option, std::vector<std::string> words, std::string_view other) {
+  if (!other.empty()) words.emplace_back(other);
+  option.type_name(fmt::format("{}", fmt::join(words, "|")));
+}
+
+std::vector<std::string> words_of(const CLI::Option& option) {
+  std::istringstream type(option.get_type_name());
+  std::vector<std::string> words;
+  for (std::string word; std::getline(type, word, '|');)
+    if (std::ranges::any_of(word, [](char c) { return c < 'A' || c > 'Z'; })) words.push_back(word);
+  return words;
 }
 
 std::int64_t bytes_of(std::string_view flag, const std::string& value) {

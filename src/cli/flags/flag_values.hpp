@@ -26,8 +26,16 @@ void require_at_least(T value, T least, std::string_view flag) {
   require(value >= least, flag, fmt::format("{}", value), fmt::format("must be {} or more", least));
 }
 
-/// @throws InvalidArgument unless it is "on" or "off".
-bool on_off(std::string_view flag, const std::string& value);
+/// A flag that takes one of a few words; help shows them, completion offers them. A value is
+/// checked when it is given: as require_choice. @param flag "--order"
+CLI::Option* add_choice(CLI::App& app, const char* flag, std::string& value,
+                        const std::vector<std::string>& words, const char* meaning);
+/// Words that help shows and completion offers, of a flag that checks its values itself.
+/// @param other what it takes besides, in capitals: "FILE"; empty: nothing
+void show_words(CLI::Option& option, std::vector<std::string> words, std::string_view other = {});
+/// What help shows of a flag as words, without those in capitals.
+std::vector<std::string> words_of(const CLI::Option& option);
+
 /// Of "25MiB". @throws InvalidArgument naming the flag.
 std::int64_t bytes_of(std::string_view flag, const std::string& value);
 

@@ -47,12 +47,6 @@ void check(const StepOptions& o) {
   check_model(o);
   require(o.stage >= 0 && o.stage <= 3, "stage", std::to_string(o.stage), "must be 0, 1, 2 or 3");
   require_at_least(o.shard_group, 0, "shard-group");
-  for (const auto& [flag, value] :
-       {std::pair{"precision", o.precision}, std::pair{"reduce-dtype", o.reduce_dtype}})
-    require_choice(flag, value, precision_names());
-  require_choice("reduce", o.reduce, {"each", "last"});
-  require_choice("order", o.order, {"micro-batches", "layers"});
-  require_choice("recompute", o.recompute, recompute_names());
   if (o.recompute == "budget" && o.memory_budget == 0)
     throw InvalidArgument("--recompute budget: needs --memory-budget SIZE");
   check_batches(o);

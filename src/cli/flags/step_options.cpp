@@ -10,19 +10,19 @@ StepFlags::StepFlags(CLI::App& app, StepOptions& o) : app_(app), options_(o) {
   app.add_option("--model", o.model,
                  "tiny, gpt2-xl, gpt3-175b, megatron-1t, mpt-7b, llama2-70b, mistral-7b, ..., or a "
                  "config.json");
-  add_integer(app, "--stage", o.stage, "ZeRO stage, 0 to 3");
+  show_words(*add_integer(app, "--stage", o.stage, "of ZeRO"), {"0", "1", "2", "3"});
   add_integer(app, "--shard-group", o.shard_group,
               "neighbouring ranks that share one copy of the model state; 0: all");
-  app.add_option("--precision", o.precision, "fp32 | bf16 | fp16 (not to train)");
-  app.add_option("--reduce-dtype", reduce_dtype_, "fp32 | bf16 | fp16: gradients on the wire");
+  add_choice(app, "--precision", o.precision, precision_names(), "fp16: not to train");
+  add_choice(app, "--reduce-dtype", reduce_dtype_, precision_names(),
+             "of gradients on the wire (--precision)");
   add_integer(app, "--batch", o.batch, "sequences per rank");
   add_integer(app, "--seq", o.seq, "tokens per sequence");
   add_integer(app, "--accumulate", o.accumulate, "micro-batches per step");
-  app.add_option("--reduce", reduce_, "each | last micro-batch (each at stages 2 and 3)");
-  app.add_option("--order", o.order,
-                 "micro-batches | layers: each through the model, or all through a unit");
-  app.add_option("--recompute", recompute_,
-                 "none | cheap | selective | per-unit | budget (cheap; layers: per-unit)");
+  add_choice(app, "--reduce", reduce_, {"each", "last"}, "micro-batch (each at stages 2 and 3)");
+  add_choice(app, "--order", o.order, {"micro-batches", "layers"},
+             "each through the model, or all through a unit");
+  add_choice(app, "--recompute", recompute_, recompute_names(), "(cheap; layers: per-unit)");
   app.add_option("--memory-budget", memory_budget_,
                  "bytes of a rank, all its arenas: recompute the least that fits");
   app.add_option("--clip", o.clip, "global norm; 0: off");
@@ -33,8 +33,8 @@ StepFlags::StepFlags(CLI::App& app, StepOptions& o) : app_(app), options_(o) {
   add_integer(app, "--threads", o.threads, "per rank (cores of the node / its ranks)");
   app.add_option("--bucket", bucket_, "gradients reduced together: bytes, KiB, MiB or GiB");
   add_integer(app, "--prefetch", o.prefetch, "units gathered ahead");
-  app.add_option("--overlap", overlap_, "on | off: communication beside compute");
-  app.add_option("--reshard", reshard_, "on | off: drop parameters after forward");
+  add_choice(app, "--overlap", overlap_, {"on", "off"}, "communication beside compute");
+  add_choice(app, "--reshard", reshard_, {"on", "off"}, "drop parameters after forward");
   for (const char* flag :
        {"--model", "--stage", "--shard-group", "--precision", "--batch", "--seq", "--accumulate",
         "--order", "--clip", "--dropout", "--bucket", "--prefetch", "--overlap", "--reshard"})
@@ -49,8 +49,8 @@ void StepFlags::fill_in() {
           "--order layers reduces once; use last");
   o.recompute = !recompute_.empty() ? recompute_ : layers ? "per-unit" : "cheap";
   o.reduce_dtype = reduce_dtype_.empty() ? o.precision : reduce_dtype_;
-  o.overlap = on_off("overlap", overlap_);
-  o.reshard = on_off("reshard", reshard_);
+  o.overlap = overlap_ == "on";
+  o.reshard = reshard_ == "on";
   o.bucket = bytes_of("bucket", bucket_);
   if (memory_budget_.empty()) return;
   o.memory_budget = bytes_of("memory-budget", memory_budget_);
