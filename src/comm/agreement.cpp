@@ -73,6 +73,7 @@ char tag_of(const std::exception& failure) {
   if (is<std::filesystem::filesystem_error>(failure)) return 'i';  // of a path that was given
   if (is<OutOfMemory>(failure)) return 'm';
   if (is<CommunicationError>(failure)) return 'r';
+  if (is<CudaError>(failure)) return 'g';
   return 'e';
 }
 
@@ -87,6 +88,8 @@ char tag_of(const std::exception& failure) {
       throw OnAllRanks<OutOfMemory>(text);
     case 'r':
       throw OnAllRanks<CommunicationError>(text);
+    case 'g':
+      throw OnAllRanks<CudaError>(text);
     default:
       throw OnAllRanks<Error>(text);
   }
