@@ -50,7 +50,8 @@ std::unique_ptr<Communicator> shared_gpu_communicator(Communicator& threads, Dev
 
 /// What serves ranks whose steps run on GPUs: shared_gpu_communicator for threads of one process on
 /// one GPU, and for one rank; nccl_communicator where each rank has a GPU of its own; else
-/// staged_communicator. Collective over `ranks`, which outlives the result.
+/// staged_communicator. Waits as long for ranks as `ranks` does now. Collective over `ranks`, which
+/// outlives the result.
 /// @param ranks for buffers of the host @param device this rank's
 /// @throws as these do.
 std::unique_ptr<Communicator> device_communicator(Communicator& ranks, Device device);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ashlar/device_communicator.hpp"
+#include "comm/group_communicator.hpp"
 
 namespace ashlar {
 namespace detail {
@@ -42,7 +43,9 @@ Reach reach_of(Communicator& ranks, Seat mine) {
 
 }  // namespace detail
 
-std::unique_ptr<Communicator> device_communicator(Communicator& ranks, Device device) {
+namespace {
+
+std::unique_ptr<Communicator> connect(Communicator& ranks, Device device) {
   switch (detail::reach_of(ranks, {::getpid(), device.index})) {
     case detail::Reach::shared_gpu:
       return shared_gpu_communicator(ranks, device);
@@ -52,6 +55,15 @@ std::unique_ptr<Communicator> device_communicator(Communicator& ranks, Device de
       break;
   }
   return staged_communicator(ranks, device);
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> device_communicator(Communicator& ranks, Device device) {
+  std::unique_ptr<Communicator> communicator = connect(ranks, device);
+  if (const auto* group = dynamic_cast<const detail::GroupCommunicator*>(&ranks))
+    communicator->set_timeout(group->timeout());
+  return communicator;
 }
 
 }  // namespace ashlar

@@ -53,6 +53,7 @@ class GroupCommunicator final : public Communicator {
   /// failed.
   bool close() noexcept;
   const FlightRecorder& recorder() const { return recorder_; }
+  std::chrono::milliseconds timeout() const { return waiter_.timeout(); }
 
  private:
   using Queue = std::vector<std::shared_ptr<Operation>>;
