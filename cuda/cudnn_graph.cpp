@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <mutex>
 
 #include "ashlar/error.hpp"
 
@@ -32,6 +33,12 @@ enum Operand : std::int64_t {
   kDkey,
   kDvalue
 };
+
+/// The frontend looks for cuDNN's functions where this says, in all threads.
+void show_to_frontend(const CudnnLibrary& library) {
+  static std::once_flag once;
+  std::call_once(once, [&] { fe::cudnn_dlhandle = library.handle; });
+}
 
 /// cuDNN's reason in one line.
 std::string one_line(std::string text) {
@@ -150,7 +157,7 @@ class AttentionGraph::Impl {
 AttentionGraph::AttentionGraph(const CudnnLibrary& library, const AttentionProblem& problem,
                                cudnnHandle_t handle)
     : problem_(problem) {
-  fe::cudnn_dlhandle = library.handle;
+  show_to_frontend(library);
   guarded(problem_, [&] {
     impl_ = std::make_unique<Impl>(problem_);
     impl_->add_nodes();
@@ -169,7 +176,7 @@ AttentionGraph::AttentionGraph(const CudnnLibrary& library, const AttentionProbl
 AttentionGraph::AttentionGraph(const CudnnLibrary& library, const AttentionProblem& problem,
                                const std::string& device)
     : problem_(problem) {
-  fe::cudnn_dlhandle = library.handle;
+  show_to_frontend(library);
   guarded(problem_, [&] {
     const auto properties = std::make_shared<fe::DeviceProperties>();
     check(properties->deserialize({device.begin(), device.end()}), problem_,
