@@ -118,11 +118,11 @@ std::string to_text(const Verdict& verdict, const ReportOptions& o) {
 }
 
 /// Other stages and ranks for the sliders of the page.
-std::vector<StepReport> grid_of(const ReportOptions& options, const StepFlags& flags) {
+PageGrid grid_of(const ReportOptions& options, const StepFlags& flags) {
   if (options.recompute == "budget") return {};  // a search each, and some find nothing
   std::set<int> worlds{1, 2, 4, 8, 16, 64, 256, 1024};
   worlds.insert(options.ranks);
-  std::vector<StepReport> grid;
+  PageGrid grid;
   ReportOptions every = options;
   every.all_stages = true;
   for (const ReportOptions& stage : by_stage(every, flags))
@@ -132,7 +132,8 @@ std::vector<StepReport> grid_of(const ReportOptions& options, const StepFlags& f
       o.ranks_per_node = 0;
       if (o.shard_group > 0 && ranks % o.shard_group != 0) continue;
       const CompiledStep step = compiled(o);
-      grid.push_back(reported(o, step));
+      grid.reports.push_back(reported(o, step));
+      if (ranks == options.ranks) grid.timelines.emplace_back(o.stage, planned_trace(step));
     }
   return grid;
 }

@@ -34,15 +34,22 @@ constexpr std::string_view kPlot = R"html(<p id="summary"></p>
 
 constexpr std::string_view kTail = R"html(
 const colors = ['#3b7dd8','#e08a2e','#8a63d2','#2aa198','#4fa34f','#d4537e','#9a8c7c','#c9b037'];
-const n = ops.length, kinds = categories.length;
-const sums = new Float64Array((n + 1) * kinds), total = new Float64Array(n + 1);
-let peak = 0, peakAt = 0;
-for (let i = 0; i < n; i++) {
-  const [bytes, kind] = ops[i];
-  for (let k = 0; k < kinds; k++) sums[(i + 1) * kinds + k] = sums[i * kinds + k];
-  sums[(i + 1) * kinds + kind] += bytes;
-  total[i + 1] = total[i] + bytes;
-  if (total[i + 1] > peak) { peak = total[i + 1]; peakAt = i + 1; }
+const kinds = categories.length;
+let names, ops, n, sums, total, peak, peakAt;
+function show(trace) {  // {names, ops}
+  ({names, ops} = trace);
+  n = ops.length; peak = peakAt = 0;
+  sums = new Float64Array((n + 1) * kinds); total = new Float64Array(n + 1);
+  for (let i = 0; i < n; i++) {
+    const [bytes, kind] = ops[i];
+    for (let k = 0; k < kinds; k++) sums[(i + 1) * kinds + k] = sums[i * kinds + k];
+    sums[(i + 1) * kinds + kind] += bytes;
+    total[i + 1] = total[i] + bytes;
+    if (total[i + 1] > peak) { peak = total[i + 1]; peakAt = i + 1; }
+  }
+  document.getElementById('summary').textContent =
+      `${n} operations, peak ${size(peak)} after operation ${peakAt}`;
+  draw(); describe(peakAt);
 }
 function size(bytes) {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
@@ -89,8 +96,6 @@ function describe(at) {
   tip.textContent = `after operation ${at} of ${n}: ${size(total[at])}\n` +
       top.map(e => size(e[1]).padStart(12) + '  ' + e[0]).join('\n');
 }
-document.getElementById('summary').textContent =
-    `${n} operations, peak ${size(peak)} after operation ${peakAt}`;
 categories.forEach((name, k) => {
   const item = document.createElement('span'), box = document.createElement('i');
   box.style.background = colors[k];
@@ -106,7 +111,7 @@ canvas.onpointerleave = e => {
 };
 addEventListener('resize', () => draw());
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => draw());
-draw(); describe(peakAt);
+show(own);
 </script></body></html>
 )html";
 
@@ -130,13 +135,13 @@ void write_timeline(const Trace& trace, const std::filesystem::path& path,
        << page.above << kPlot << "const categories = [";
   for (int i = 0; i < kCategories; ++i)
     file << script_text(name_of(static_cast<Category>(i))) << ',';
-  file << "];\nconst names = [";
+  file << "];\nconst own = {names: [";
   for (const std::string& name : trace.names) file << script_text(name) << ',';
-  file << "];\nconst ops = [\n";
+  file << "],\nops: [\n";
   for (const TraceOperation& operation : trace.operations)
     file << fmt::format("[{},{},{}],\n", operation.allocate ? operation.bytes : -operation.bytes,
                         static_cast<int>(operation.category), operation.name);
-  file << "];\n" << kTail << std::flush;
+  file << "]};\n" << kTail << std::flush;
   if (!file)
     throw InvalidArgument(fmt::format("{}: the timeline cannot be written", path.string()));
 }

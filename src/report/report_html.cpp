@@ -55,7 +55,15 @@ function show() {
     return row;
   }));
 }
-by('stage').oninput = by('ranks').oninput = show;
+/// The timeline below is of another stage; ranks are as chosen.
+function follow() {
+  const stage = stages[by('stage').value];
+  if (!timelines[stage] && stage !== chosen.stage) return;
+  by('whose').textContent = stage;
+  window.show(timelines[stage] || own);
+}
+by('ranks').oninput = show;
+by('stage').oninput = () => { show(); follow(); };
 show();
 })();
 </script>
@@ -68,23 +76,34 @@ std::string script_json(const nlohmann::ordered_json& json) {
   return text;
 }
 
+/// As the page's own: bytes (negative: freed), category and name of each change.
+nlohmann::ordered_json timeline_json(const Trace& trace) {
+  nlohmann::ordered_json changes = nlohmann::ordered_json::array();
+  for (const TraceOperation& o : trace.operations)
+    changes.push_back({o.allocate ? o.bytes : -o.bytes, static_cast<int>(o.category), o.name});
+  return {{"names", trace.names}, {"ops", std::move(changes)}};
+}
+
 }  // namespace
 
-void write_html(const StepReport& report, const CompiledStep& step,
-                std::span<const StepReport> grid, const std::filesystem::path& path) {
+void write_html(const StepReport& report, const CompiledStep& step, const PageGrid& grid,
+                const std::filesystem::path& path) {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   all.push_back(to_json(report));
-  for (const StepReport& other : grid)
+  for (const StepReport& other : grid.reports)
     if (other.stage != report.stage || other.footprint.ranks != report.footprint.ranks)
       all.push_back(to_json(other));
+  nlohmann::ordered_json timelines = nlohmann::ordered_json::object();
+  for (const auto& [stage, trace] : grid.timelines)
+    if (stage != report.stage) timelines[std::to_string(stage)] = timeline_json(trace);
   TimelinePage page;
   page.title = fmt::format("{}, {} parameters, {}", markup(report.model),
                            report.footprint.parameters, report.precision);
   page.above = fmt::format(
-      "<script>const reports = {};\nconst chosen = reports[0];</script>{}"
-      "<h2 style=\"font-size:1.05rem\">Every buffer of the step as it comes and goes: stage {}, {} "
-      "rank(s)</h2>\n",
-      script_json(all), kSliders, report.stage, report.footprint.ranks);
+      "<script>const reports = {};\nconst chosen = reports[0];\nconst timelines = {};</script>{}"
+      "<h2 style=\"font-size:1.05rem\">Every buffer of the step as it comes and goes: stage "
+      "<span id=\"whose\">{}</span>, {} rank(s)</h2>\n",
+      script_json(all), script_json(timelines), kSliders, report.stage, report.footprint.ranks);
   write_timeline(planned_trace(step), path, page);
 }
 

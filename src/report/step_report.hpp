@@ -51,9 +51,14 @@ Trace planned_trace(const CompiledStep& step);
 /// For torch.cuda._memory_viz: blocks at their planned addresses, a space each segment.
 /// @throws InvalidArgument naming the file.
 void write_planned_snapshot(const CompiledStep& step, const std::filesystem::path& path);
+/// What a page's sliders show: reports of stages and ranks, timelines by stage of the chosen ranks.
+struct PageGrid {
+  std::vector<StepReport> reports;
+  std::vector<std::pair<int, Trace>> timelines;
+};
 /// A self-contained page: numbers, the timeline of `step`, and other stages and ranks by slider.
-/// @param grid reports of other stages and ranks @throws InvalidArgument naming the file.
-void write_html(const StepReport& report, const CompiledStep& step,
-                std::span<const StepReport> grid, const std::filesystem::path& path);
+/// @throws InvalidArgument naming the file.
+void write_html(const StepReport& report, const CompiledStep& step, const PageGrid& grid,
+                const std::filesystem::path& path);
 
 }  // namespace ashlar

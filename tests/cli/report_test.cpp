@@ -105,6 +105,39 @@ TEST_CASE("report: a verdict, its margin and the largest batch; exit 1 when it d
   CHECK(Json::parse(done.out)["device"]["largest_batch"] == 1);
 }
 
+namespace {
+
+/// A line of the page's script: "const NAME = JSON;".
+Json constant(const std::string& page, const std::string& name) {
+  const std::size_t begin = page.find("const " + name + " = ") + name.size() + 9;
+  const std::size_t end = std::min(page.find(";\n", begin), page.find(";</script>", begin));
+  return Json::parse(page.substr(begin, end - begin));
+}
+
+/// Each other stage's timeline rises to the peak that its report states, and states stay.
+void check_timelines(const std::string& page, const Desk& desk) {
+  const Json timelines = constant(page, "timelines");
+  CHECK(timelines.size() == 3);
+  for (const auto& [stage, timeline] : timelines.items()) {
+    const Json alone = report(step(desk) + "--ranks 2 --stage " + stage);
+    std::int64_t held = 0, peak = 0;
+    for (const Json& change : timeline["ops"]) {
+      held += change[0].get<std::int64_t>();
+      peak = std::max(peak, held);
+      CHECK(change[2].get<std::size_t>() < timeline["names"].size());
+    }
+    CAPTURE(stage);
+    std::int64_t at_peak = 0;  // without padding, which is nobody's
+    for (const auto& [category, bytes] : alone["at_peak"].items())
+      if (category != "padding" && category != "fragmentation")
+        at_peak += bytes.get<std::int64_t>();
+    CHECK(peak == at_peak);
+    CHECK(held > 0);
+  }
+}
+
+}  // namespace
+
 TEST_CASE("report: files: a page, a snapshot, a difference") {
   const Desk desk;
   const Finished done = run(kReport + step(desk) + "--ranks 2 --html " + desk.path("r.html") +
@@ -114,6 +147,7 @@ TEST_CASE("report: files: a page, a snapshot, a difference") {
   const std::string page = slurp(desk.path("r.html"));
   CHECK(page.find("id=\"stage\"") != std::string::npos);
   CHECK(page.find("h.1/parameter") != std::string::npos);
+  check_timelines(page, desk);
   CHECK(slurp(desk.path("r.pickle")).find("h.1/parameter") != std::string::npos);
   spill(desk.path("a.json"), report(step(desk) + "--ranks 2").dump());
   spill(desk.path("b.json"), report(step(desk) + "--ranks 3").dump());
