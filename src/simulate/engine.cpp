@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "ashlar/error.hpp"
 #include "simulate/flights.hpp"
@@ -12,7 +13,7 @@ namespace {
 
 using Picoseconds = std::int64_t;
 
-Picoseconds rounded(double time) { return static_cast<Picoseconds>(time + 0.5); }
+Picoseconds rounded(double time) { return std::llround(time); }
 
 class Engine {
  public:
