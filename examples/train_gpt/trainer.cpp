@@ -54,6 +54,7 @@ ashlar::TrainConfig train_config(const Options& options) {
                                                  : ashlar::Schedule::Kind::constant;
   config.schedule = {kind, options.lr, options.warmup, options.steps};
   config.seed = static_cast<std::uint64_t>(options.seed);
+  config.deterministic = options.deterministic == "on";
   return config;
 }
 
@@ -151,7 +152,6 @@ void Trainer::build() {
   ashlar::TrainConfig config = train_config(options_);
   config.allocation_trace = trace_ ? &*trace_ : nullptr;
   config.device = device_;
-  config.deterministic = options_.deterministic == "on";
   train_.emplace(world_, loss, config, forwards);
   ashlar::collectively(world_, [&] { require_frozen(options_, train_->layout().parameters()); });
 }

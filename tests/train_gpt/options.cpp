@@ -216,6 +216,8 @@ TEST_CASE("options: bad input is one line that names the flag and the remedy") {
       {{"--synthetic", "--dropout", "1"}, {"--dropout 1", "[0, 1)"}},
       {{"--synthetic", "--ranks", "0"}, {"--ranks 0"}},
       {{"--synthetic", "--threads", "-2"}, {"--threads -2"}},
+      {{"--synthetic", "--deterministic", "off"}, {"--deterministic off", "--device cuda"}},
+      {{"--synthetic", "--deterministic", "maybe"}, {"--deterministic maybe"}},
       {{"--synthetic", "--device", "gpu"}, {"--device gpu", "there is no device 'gpu'", "cuda:0"}},
       {{"--synthetic", "--device", "cuda:x"}, {"--device cuda:x", "there is no device 'cuda:x'"}},
       {{"--synthetic", "--prefetch", "-1"}, {"--prefetch -1"}},

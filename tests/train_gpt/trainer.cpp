@@ -76,7 +76,8 @@ TEST_CASE("trainer: every flag of the step reaches its configuration") {
       "--recompute budget --memory-budget 7MiB --seed 9 --batch 11 --threads 13 --shard-group 2"));
   // The bindings name all fields: a new one does not compile until it is looked at here.
   const auto& [zero, precision, optimizer, schedule, clip, micro_batches, reduce, order, recompute,
-               budget, seed, samples, threads, poison, device, memory, trace] = config;
+               budget, seed, samples, threads, poison, device, deterministic, memory, trace] =
+      config;
   const auto& [stage, bucket, prefetch, overlap, reshard, group] = zero;
   CHECK(stage == 1);
   CHECK(bucket == 3072);
@@ -110,6 +111,7 @@ TEST_CASE("trainer: every flag of the step reaches its configuration") {
   CHECK(threads == 13);
   CHECK_FALSE(poison);
   CHECK(device == ashlar::Device{});  // the trainer's own: it depends on the rank
+  CHECK(deterministic);
   CHECK(memory == &ashlar::host_memory());
   CHECK(trace == nullptr);
 }
