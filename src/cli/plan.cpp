@@ -10,6 +10,7 @@
 #include "cli/flags/flag_values.hpp"
 #include "cli/flags/step_options.hpp"
 #include "cli/plan_search.hpp"
+#include "simulate/calibration.hpp"
 
 namespace ashlar::cli {
 namespace {
@@ -18,6 +19,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kFooter = R"(Examples:
   ashlar plan --model llama2-7b --cluster dgx-a100 --ranks 64 --tokens 300e9 --price 2
+  ashlar plan --model llama2-7b --cluster llm-foundry-calibration:a100_80gb --ranks 64
   ashlar plan --largest megatron --cluster dgx-a100 --ranks 1024 --seq 2048
 )";
 
@@ -123,6 +125,10 @@ void print(const PlanOptions& o, const Search& search) {
   if (o.mtbf_hours > 0 && !search.best.empty())
     fmt::print("days and costs at a goodput of {:.1f} %\n",
                100 * bill_of(o, problem, search.best[0]).goodput);
+  if (!search.cluster.gpu.empty() && o.cluster.find(':') == std::string::npos)
+    fmt::print(
+        "seconds are those of the quickest kernels known; --cluster llm-foundry-calibration:GPU "
+        "has FSDP's (a100_40gb, a100_80gb, h100_80gb)\n");
   if (search.best.empty()) fmt::print("nothing fits: use more ranks or a smaller model\n");
 }
 
@@ -161,9 +167,8 @@ void add_plan(CLI::App& app, Command& command) {
       *app.add_subcommand("plan", "The quickest settings that fit a cluster, and what they cost");
   sub.add_option("--model", o.model, "a name, or a config.json")->capture_default_str();
   sub.add_option("--largest", o.largest, "of a family that fits: gpt3, megatron, mpt, llama2");
-  const auto clusters = simulate::shipped_clusters();
   show_words(*sub.add_option("--cluster", o.cluster, "who trains")->capture_default_str(),
-             {clusters.begin(), clusters.end()}, "FILE");
+             simulate::cluster_names(), "FILE");
   add_integer(sub, "--ranks", o.ranks, "devices that train")->capture_default_str();
   add_integer(sub, "--seq", o.seq, "tokens per sequence (the model's positions)");
   add_integer(sub, "--global-batch", o.global_batch, "sequences per step (about 4 Mi tokens)");

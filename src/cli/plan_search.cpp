@@ -11,6 +11,7 @@
 #include "cli/flags/step_options.hpp"
 #include "ops/product/machine.hpp"
 #include "sharding/compile_step.hpp"
+#include "simulate/calibration.hpp"
 
 namespace ashlar::cli {
 namespace {
@@ -52,7 +53,7 @@ struct Question {
         1, kStepTokens / problem.sequence / static_cast<std::int64_t>(o.ranks));
     problem.global_batch = o.global_batch > 0 ? o.global_batch : per_rank * o.ranks;
     problem.bf16 = size_of(dtype_of(o)) == 2;
-    found.cluster = simulate::cluster(o.cluster);
+    found.cluster = simulate::cluster_or_calibrated(o.cluster);
     problem.node = found.cluster.devices_per_node;
     found.capacity = static_cast<std::int64_t>(found.cluster.device.memory_bytes) -
                      bytes_of("reserve", o.reserve);

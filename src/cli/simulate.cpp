@@ -17,6 +17,7 @@
 #include "cli/simulate_text.hpp"
 #include "cli/sweep.hpp"
 #include "ops/product/machine.hpp"
+#include "simulate/calibration.hpp"
 #include "simulate/chrome_trace.hpp"
 
 namespace ashlar::cli {
@@ -46,7 +47,7 @@ class Simulator {
   explicit Simulator(const Options& options)
       : options_(options),
         model_(language_model(options.step.model)),
-        cluster_(simulate::cluster(options.cluster)) {
+        cluster_(simulate::cluster_or_calibrated(options.cluster)) {
     pricing_.algorithm = algorithm_of(options.collective);
     require(options.streams == 1 || options.streams == 2, "comm-streams",
             std::to_string(options.streams), "must be 1 or 2");
@@ -193,10 +194,9 @@ void add_simulate(CLI::App& app, cli::Command& command) {
   CLI::App& sub = *app.add_subcommand(
       "simulate", "Seconds, bytes and joules of a training step on a cluster that need not exist");
   const auto flags = std::make_shared<StepFlags>(sub, options->step);
-  const auto clusters = shipped_clusters();
   CLI::Option& cluster = *sub.add_option("--cluster", options->cluster,
                                          "files: src/simulate/clusters/cluster.schema.json");
-  show_words(*cluster.capture_default_str(), {clusters.begin(), clusters.end()}, "FILE");
+  show_words(*cluster.capture_default_str(), simulate::cluster_names(), "FILE");
   add_integer(sub, "--ranks", options->ranks, "devices that train")->capture_default_str();
   sub.add_option("--stragglers", options->stragglers,
                  "how much longer ranks take: COUNTxFACTOR; a distribution (normal:S, lognormal:S, "

@@ -1,6 +1,7 @@
 #include "simulate/calibration.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 #include <numeric>
+#include <ranges>
 #include <sstream>
 
 #include "ashlar/error.hpp"
@@ -83,6 +85,28 @@ Calibration calibration(const std::string& name) {
   std::ostringstream text;
   text << in.rdbuf();
   return parse_calibration(text.str(), name);
+}
+
+Cluster cluster_or_calibrated(const std::string& name) {
+  const std::size_t colon = name.rfind(':');
+  if (colon == std::string::npos) return cluster(name);
+  const Calibration calibrated = calibration(name.substr(0, colon));
+  const auto found = calibrated.clusters.find(name.substr(colon + 1));
+  if (found == calibrated.clusters.end())
+    throw InvalidArgument(
+        printable(fmt::format("{}: the calibration has {}", name,
+                              fmt::join(calibrated.clusters | std::views::keys, ", "))));
+  Cluster result = found->second;
+  result.name += ", calibrated";
+  return result;
+}
+
+std::vector<std::string> cluster_names() {
+  std::vector<std::string> names(shipped_clusters().begin(), shipped_clusters().end());
+  const std::string shipped = "llm-foundry-calibration";
+  for (const auto& [gpu, cluster] : calibration(shipped).clusters)
+    names.push_back(fmt::format("{}:{}", shipped, gpu));
+  return names;
 }
 
 namespace {

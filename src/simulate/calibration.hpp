@@ -32,6 +32,13 @@ Calibration parse_calibration(std::string_view json, const std::string& source);
 /// The path of a file, or "llm-foundry-calibration", which comes with the program.
 Calibration calibration(const std::string& name_or_path);
 
+/// What cluster() takes, or a cluster of a calibration by its device: with
+/// "llm-foundry-calibration:a100_80gb" kernels are as quick as in the runs that it was fitted to.
+/// @throws InvalidArgument as those do, or naming the calibration's devices
+Cluster cluster_or_calibrated(const std::string& name);
+/// What it takes beside files.
+std::vector<std::string> cluster_names();
+
 /// The step of a measured run: stage 3, a unit per block, bf16, whole units made again where it
 /// recomputes.
 CompiledStep compile_measured(const Measurement& run);

@@ -77,6 +77,18 @@ TEST_CASE("calibration: a fit recovers the constants that measurements were made
           doctest::Approx(runs[r].tokens_per_second).epsilon(0.01));  // priors pull less
 }
 
+TEST_CASE("calibration: its clusters are clusters by their device") {
+  const Cluster fitted = cluster_or_calibrated("llm-foundry-calibration:a100_80gb");
+  CHECK(fitted.device.product_efficiency ==
+        calibration("llm-foundry-calibration").clusters.at("a100_80gb").device.product_efficiency);
+  CHECK(fitted.device.product_efficiency < cluster("dgx-a100").device.product_efficiency);
+  CHECK(cluster_or_calibrated("dgx-a100").name == cluster("dgx-a100").name);
+  for (const std::string& name : cluster_names()) CHECK_NOTHROW(cluster_or_calibrated(name));
+  CHECK_THROWS_WITH_AS(cluster_or_calibrated("llm-foundry-calibration:b200"),
+                       doctest::Contains("a100_40gb, a100_80gb, h100_80gb"), InvalidArgument);
+  CHECK_THROWS_AS(cluster_or_calibrated("nowhere:a100_80gb"), InvalidArgument);
+}
+
 TEST_CASE("calibration: files are refused by key, mutated ones never worse") {
   const std::string text(shipped_json("llm-foundry-calibration"));
   REQUIRE(!text.empty());
