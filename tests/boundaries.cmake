@@ -1,6 +1,6 @@
 # Only the room cuda/, its tests (those of NCCL, cuBLASLt, cuDNN and the fake CUDA too) and interop may depend on headers of CUDA, NCCL or cuDNN; read from the dependencies that
 # the compilers wrote. Run with -DBUILD= -DNINJA= -DCUDA=.
-set(allowed "^(CMakeFiles/ashlar_cuda\\.dir/|tests/cuda/|tests/CMakeFiles/(test_nccl|fake_nccl|test_cuda_memory|fake_cuda|test_emulated_products|fake_cublaslt|test_cudnn)\\.dir/|perf/gpu/)|/interop/")
+set(allowed "^(CMakeFiles/ashlar_cuda\\.dir/|tests/cuda/|tests/CMakeFiles/(test_nccl|fake_nccl|test_cuda_memory|fake_cuda|test_emulated_products|fake_cublaslt|test_cudnn)\\.dir/|perf/CMakeFiles/perf_gpu_)|/interop/")
 set(headers "/(cuda|cublas|cudnn|nccl|curand|nvtx)[A-Za-z0-9_]*\\.h$|/(driver_types|vector_types|host_defines)\\.h$")
 
 execute_process(COMMAND ${NINJA} -C ${BUILD} -t deps OUTPUT_FILE ${BUILD}/dependencies.txt RESULT_VARIABLE failed)

@@ -321,7 +321,9 @@ TEST_CASE("completion: a script that bash takes, with commands, flags and models
         "--all-stages\nreplay-allocations report\nmegatron-1t\n"
         "fp32 bf16 fp16\n0 1 2 3\naccelerate deepspeed eleuther me\nunit module op\non off\n"
         "tiny small gpt2 gpt2-medium gpt2\n"
-        "cpu dgx-a100-40gb dgx-a100 dgx-h100 dgx2-v100\nauto ring tree hierarchical\nlayers\n");
+        "cpu dgx-a100-40gb dgx-a100 dgx-h100 dgx2-v100 llm-foundry-calibration:a100_40gb "
+        "llm-foundry-calibration:a100_80gb llm-foundry-calibration:h100_80gb\nauto ring tree "
+        "hierarchical\nlayers\n");
 }
 
 TEST_CASE("report: bad input is one line and exit 2") {

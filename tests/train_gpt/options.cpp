@@ -98,6 +98,7 @@ TEST_CASE("options: every flag reaches its field") {
                                         {"seed", 11},
                                         {"ranks", 4},
                                         {"device", "cpu"},
+                                        {"deterministic", "on"},
                                         {"threads", 2},
                                         {"bucket", 1572864},
                                         {"prefetch", 3},
