@@ -35,7 +35,7 @@ struct Options : ashlar::cli::StepOptions {  // its model: --init's when left ou
   int ranks = 1;               // as threads of this process
   std::string device = "cpu";  // cpu | cuda | cuda:0 ...
   std::string deterministic = "on";
-  double timeout = 60;         // seconds
+  double timeout = 60;  // seconds
 
   std::filesystem::path metrics;
   std::filesystem::path save;

@@ -53,8 +53,8 @@ struct TrainConfig {
   /// Where this rank's kernels run: a GPU, or the CPU. All ranks name the same type. Collectives of
   /// GPUs go as device_communicator() says, unless the step's communicator is one for GPUs already.
   Device device = {};
-  /// Off: on a GPU the gradients of attention may be added in any order, which is quicker; runs then
-  /// differ in bits. The CPU's kernels are always deterministic.
+  /// Off: on a GPU the gradients of attention may be added in any order, which is quicker; runs
+  /// then differ in bits. The CPU's kernels are always deterministic.
   bool deterministic = true;
   /// Of all that peers do not read (that comes from the communicator's window); outlives the step.
   /// host_memory() stands for the device's own.
