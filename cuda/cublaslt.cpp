@@ -93,12 +93,6 @@ cublasLtMatmulPreferenceOpaque_t preference_of(const CublasLtLibrary& library,
   return preference;
 }
 
-std::byte* aligned_up(std::byte* pointer) {
-  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-  const auto unit = static_cast<std::uintptr_t>(kLibraryAlignment);
-  return pointer + (unit - address % unit) % unit;
-}
-
 cublasLtMatmulAlgo_t algorithm_of(const AlgorithmWords& words) {
   return std::bit_cast<cublasLtMatmulAlgo_t>(words);
 }

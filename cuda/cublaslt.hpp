@@ -6,13 +6,12 @@
 
 #include "cuda/cublaslt_algorithms.hpp"
 #include "cuda/cublaslt_library.hpp"
+#include "cuda/workspace.hpp"
 
 namespace ashlar::cuda {
 
-/// What the library may use of the workspace, and what a node plans for it: the library wants
-/// addresses at multiples of 256, the planner's are multiples of 64.
+/// What the library may use of the workspace, and what a node plans for it.
 inline constexpr std::int64_t kLibraryBytes = std::int64_t{32} << 20;
-inline constexpr std::int64_t kLibraryAlignment = 256;
 inline constexpr std::int64_t kProductWorkspace = kLibraryBytes + kLibraryAlignment;
 
 /// Of a fused bias and of operands that are called aligned.

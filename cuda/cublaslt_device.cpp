@@ -23,13 +23,6 @@ Handles& handles() {
   return instance;
 }
 
-int device_of(StreamRef stream) {
-  if (!stream.is_inline()) return stream.device().index;
-  int device = 0;
-  check(cudaGetDevice(&device));
-  return device;
-}
-
 std::unique_ptr<const CublasLt> make_handle(int device) {
   const CurrentDevice current(device);
   return std::make_unique<const CublasLt>(CublasLtLibrary::installed(),

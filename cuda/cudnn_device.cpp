@@ -80,12 +80,7 @@ Devices& devices() {
 AttentionLibrary* attention_library(StreamRef stream) {
   const CudnnLibrary* const library = installed();
   if (library == nullptr) return nullptr;
-  int device = 0;
-  if (stream.is_inline()) {
-    check(cudaGetDevice(&device));
-  } else {
-    device = stream.device().index;
-  }
+  const int device = device_of(stream);
   const std::scoped_lock lock(devices().mutex);
   std::unique_ptr<Cudnn>& cudnn = devices().libraries[device];
   if (!cudnn) cudnn = std::make_unique<Cudnn>(*library, device);

@@ -3,14 +3,13 @@
 // graphs (cuDNN frontend 1.32, scaled_dot_product_flash_attention.h).
 #include <fmt/format.h>
 
+#include "ashlar/memory_resource.hpp"
 #include "cuda/attention.hpp"
 
 namespace ashlar::cuda {
 namespace {
 
 constexpr std::int64_t kPadding = 1024;  // between parts
-
-std::int64_t round_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 std::int64_t backward_bytes(const AttentionProblem& p) {
   const std::int64_t heads = p.sequences * p.heads;
@@ -21,14 +20,14 @@ std::int64_t backward_bytes(const AttentionProblem& p) {
   const std::int64_t ungrouped = grouped ? 4 * elements : 0;
   const std::int64_t dquery = 4 * elements;
   if (p.deterministic && p.sm < 100) {  // the gradient of the scores, in tiles
-    const std::int64_t queries = round_up(p.positions, 64);
-    const std::int64_t keys = round_up(p.positions, p.sm == 90 ? 128 : 64);
+    const std::int64_t queries = align_up(p.positions, 64);
+    const std::int64_t keys = align_up(p.positions, p.sm == 90 ? 128 : 64);
     return dout_out + ungrouped + 2 * heads * queries * keys;
   }
   if (p.deterministic) return dout_out + ungrouped + (grouped ? dquery : 0);
   // The engine of sm_80, which serves short sequences on sm_100 too, sums in a second place.
   const bool twice = p.sm == 80 || (p.sm == 100 && p.positions <= 128);
-  const std::int64_t second = 4 * heads * round_up(p.positions, 8) * p.head_size;
+  const std::int64_t second = 4 * heads * align_up(p.positions, 8) * p.head_size;
   return dout_out + ungrouped + dquery + (twice ? second : 0);
 }
 

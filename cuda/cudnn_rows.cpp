@@ -4,15 +4,16 @@
 #include <cstdint>
 #include <optional>
 
+#include "ashlar/memory_resource.hpp"
 #include "cuda/attention.hpp"
 #include "cuda/kernel_table.hpp"
 #include "cuda/kernels.hpp"
+#include "cuda/workspace.hpp"
 #include "ops/attention_kernels.hpp"
 
 namespace ashlar::cuda {
 namespace {
 
-constexpr std::int64_t kAlignment = 256;        // of the library's workspace
 constexpr std::int64_t kOperandAlignment = 16;  // of operands
 constexpr std::int64_t kMostChannels = 128;
 
@@ -26,10 +27,6 @@ struct Target {
 struct Row {
   bool grouped, backward;
 };
-
-std::int64_t aligned(std::int64_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
 
 /// Nothing where the library does not take operands of such a type and extents.
 std::optional<AttentionProblem> problem_of(const Target& target, const Row& row, DType dtype,
@@ -110,12 +107,6 @@ AttentionOperands part_at(const AttentionProblem& p, const AttentionOperands& wh
   return part;
 }
 
-std::byte* aligned_up(std::byte* pointer) {
-  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-  const auto unit = static_cast<std::uintptr_t>(kAlignment);
-  return pointer + (unit - address % unit) % unit;
-}
-
 /// lse (heads, sequences, positions) as (sequences, heads, positions).
 void order_by_sequence(const RunContext& context, const AttentionProblem& p, std::byte* from,
                        std::byte* to) {
@@ -127,7 +118,9 @@ void order_by_sequence(const RunContext& context, const AttentionProblem& p, std
 }
 
 std::int64_t lse_bytes(const AttentionProblem& p) {
-  return p.backward ? aligned(p.sequences * p.heads * p.positions * size_of(DType::f32)) : 0;
+  return p.backward ? align_up(p.sequences * p.heads * p.positions * size_of(DType::f32),
+                               kLibraryAlignment)
+                    : 0;
 }
 
 /// Bytes of a row's own kernel.
@@ -140,7 +133,7 @@ std::int64_t workspace(const Target& target, const Row& row, const OpShapes& sha
   const auto problem = problem_of(target, row, dtype, query, shapes.attributes);
   if (!problem) return own_workspace(row, shapes);
   return std::max(own_workspace(row, shapes),
-                  kAlignment + lse_bytes(*problem) + library_bytes(part_of(*problem)));
+                  kLibraryAlignment + lse_bytes(*problem) + library_bytes(part_of(*problem)));
 }
 
 void run_own(const Row& row, const KernelArguments& a) {

@@ -34,8 +34,8 @@ void add_flags(CLI::App& app, Options& o) {
   add_integer(app, "--seed", o.seed, "of weights, data and dropout");
   add_integer(app, "--ranks", o.ranks, "ranks as threads of this process");
   app.add_option("--device", o.device, "cpu | cuda: a GPU each, in turn | cuda:1: that one");
-  app.add_option("--deterministic", o.deterministic,
-                 "on | off: on a GPU attention's gradients may be added in any order");
+  ashlar::cli::add_choice(app, "--deterministic", o.deterministic, {"on", "off"},
+                          "off: on a GPU attention's gradients may be added in any order");
   app.add_option("--timeout", o.timeout, "seconds that a collective waits for other ranks");
   app.add_option("--metrics", o.metrics, "JSON lines, one per step");
   app.add_option("--save", o.save, "folder of checkpoints");
