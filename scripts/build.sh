@@ -83,6 +83,7 @@ configure() {
 }
 
 build() {
+  export CCACHE_BASEDIR=$PWD # presets share what they compile alike
   local command=(cmake --build "build/$preset")
   if [[ ${#targets[@]} -gt 0 ]]; then command+=(--target "${targets[@]}"); fi
   if [[ -t 1 ]]; then

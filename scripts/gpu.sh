@@ -34,6 +34,7 @@ sources_hash() {
 
 build() {
   if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+  export CCACHE_BASEDIR=$PWD
   cmake --preset gpu "$@"
   cmake --build build/gpu --target "${programs[@]##*/}"
 }
