@@ -62,7 +62,6 @@ NcclCommunicator::NcclCommunicator(const NcclPlace& place, std::unique_ptr<NcclI
       rank_(rank),
       size_(size),
       stream_(place.device),
-      small_(*place.memory, size * kHostBytes, Category::communication, stream_),
       sums_(std::in_place, rank, size, place, StreamRef(stream_)),
       messages_(place, health_, *ids_),
       hosts_(static_cast<std::size_t>(size)) {
@@ -82,7 +81,6 @@ NcclCommunicator::~NcclCommunicator() {
     Work work(state);
     detail::settle(work);
   }
-  small_.reset();
   sums_.reset();
   try {
     StreamRef(stream_).synchronize();
@@ -94,19 +92,19 @@ NcclCommunicator::~NcclCommunicator() {
 void NcclCommunicator::learn_hosts() {
   const StreamRef ours(stream_);
   const std::uint64_t mine = this_host();
-  std::byte* own = small_.data() + rank_ * kHostBytes;
+  std::byte* all = sums_->small();
+  std::byte* own = all + rank_ * kHostBytes;
   copy_async(own, &mine, kHostBytes, ours);
   ours.synchronize();
   Operation operation;
   operation.seal(Kind::all_gather, 0, "hosts", -1);
   NcclWork work(std::make_shared<NcclHealth>(rank_, place_.timeout), operation.header, Event());
   group_->issue([&](const NcclLibrary& nccl, ncclComm_t comm) {
-    group_->accept(
-        nccl.all_gather(own, small_.data(), kHostBytes, ncclUint8, comm, place_.native(ours)));
+    group_->accept(nccl.all_gather(own, all, kHostBytes, ncclUint8, comm, place_.native(ours)));
   });
   work.issued(group_, ours.record());
   work.wait();
-  copy_async(hosts_.data(), small_.data(), small_.bytes(), ours);
+  copy_async(hosts_.data(), all, size_ * kHostBytes, ours);
   ours.synchronize();
 }
 
@@ -245,7 +243,7 @@ void NcclCommunicator::issue(const Operation& operation) {
   flush();
   if (operation.header.kind == Kind::barrier)
     group_->issue([&](const NcclLibrary& nccl, ncclComm_t comm) {
-      group_->accept(nccl.all_gather(small_.data() + rank_, small_.data(), 1, ncclUint8, comm,
+      group_->accept(nccl.all_gather(sums_->small() + rank_, sums_->small(), 1, ncclUint8, comm,
                                      place_.native(stream_)));
     });
 }

@@ -72,7 +72,6 @@ class NcclCommunicator final : public Communicator {
   int rank_;
   int size_;
   Stream stream_;
-  Buffer small_;  // 8 bytes of each rank
   std::optional<NcclSums> sums_;
   NcclMessages messages_;
   std::vector<std::uint64_t> hosts_;

@@ -19,8 +19,7 @@ struct NcclPlace {
   void* (*native_stream)(StreamRef stream);
   /// Makes `device` the calling thread's.
   std::function<void()> make_current = [] {};
-  /// For parts that wait to be added: flats that need more go in pieces.
-  std::int64_t scratch_bytes = std::int64_t{32} << 20;
+  std::int64_t scratch_bytes = std::int64_t{32} << 20;  // detail::ReductionScratch's `most`
   std::chrono::milliseconds timeout{60'000};
 
   cudaStream_t native(StreamRef stream) const {

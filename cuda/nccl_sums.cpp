@@ -9,16 +9,18 @@ namespace ashlar::cuda {
 using detail::Pass;
 using detail::Range;
 
-void NcclSums::take_scratch() {
-  if (partials_.data() != nullptr) return;
-  constexpr std::int64_t kWidest = 8;
-  const std::int64_t least = (size_ - 1) * kNormBlock * kWidest;
-  parts_ =
-      Buffer(*place_.memory, std::max(place_.scratch_bytes, least), Category::workspace, stream_);
-  partials_ = Buffer(*place_.memory, kBlocks * size_of(DType::f64), Category::workspace, stream_);
+NcclSums::NcclSums(int rank, int size, const NcclPlace& place, StreamRef stream)
+    : rank_(rank), size_(size), place_(place), stream_(stream) {
+  const detail::ReductionScratch scratch(size, place.scratch_bytes);
+  const auto take = [&](std::int64_t bytes) {
+    return Buffer(*place_.memory, bytes, Category::workspace, stream_);
+  };
+  if (scratch.parts > 0) parts_ = take(scratch.parts);
+  partials_ = take(scratch.partials);
 }
 
 std::int64_t NcclSums::piece_length(const Pass& pass) const {
+  constexpr std::int64_t kBlocks = detail::ReductionScratch::kBlocks;
   const std::int64_t bytes = (size_ - 1) * pass.send_size();
   const std::int64_t fit = bytes == 0 ? kBlocks : parts_.bytes() / bytes / kNormBlock;
   return std::clamp<std::int64_t>(fit, 1, kBlocks) * kNormBlock;
@@ -37,7 +39,6 @@ Range NcclSums::share(const Piece& piece, int source, int reader) const {
 // Ranks cut alike: by the longest range, though some are shorter.
 std::int64_t NcclSums::run(NcclGroup& group, std::span<const Pass> passes,
                            const ReduceOptions& options) {
-  take_scratch();
   std::vector<Piece> pieces;
   std::int64_t used = 0;
   std::int64_t sent = 0;

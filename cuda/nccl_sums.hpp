@@ -9,6 +9,7 @@
 
 #include "ashlar/buffer.hpp"
 #include "comm/pass.hpp"
+#include "comm/reduction_scratch.hpp"
 #include "cuda/nccl_group.hpp"
 #include "cuda/nccl_place.hpp"
 
@@ -16,9 +17,11 @@ namespace ashlar::cuda {
 
 class NcclSums {
  public:
-  /// Scratch is taken at the first sum. @param stream on which all of it runs
-  NcclSums(int rank, int size, const NcclPlace& place, StreamRef stream)
-      : rank_(rank), size_(size), place_(place), stream_(stream) {}
+  /// @param stream on which all of it runs
+  NcclSums(int rank, int size, const NcclPlace& place, StreamRef stream);
+
+  /// 8 bytes of each rank, free for whatever runs on the stream until the next sum.
+  std::byte* small() const { return partials_.data(); }
 
   /// Passes that sum; `options` are theirs. @return bytes sent to other ranks.
   std::int64_t run(NcclGroup& group, std::span<const detail::Pass> passes,
@@ -31,9 +34,6 @@ class NcclSums {
     detail::Range range;
     std::int64_t offset;
   };
-  static constexpr std::int64_t kBlocks = 4096;  // of kNormBlock elements, in a piece
-
-  void take_scratch();
   std::int64_t piece_length(const detail::Pass& pass) const;
   std::int64_t slot_bytes(const Piece& piece) const;
   /// What `reader` takes of `source`'s send in this piece.

@@ -8,6 +8,7 @@
 #include "ashlar/device_memory.hpp"
 #include "comm/agreement.hpp"
 #include "comm/arguments.hpp"
+#include "comm/reduction_scratch.hpp"
 #include "cuda/kernels/reduce_parts.hpp"
 
 namespace ashlar::cuda {
@@ -18,8 +19,6 @@ using detail::Pass;
 using detail::Range;
 
 namespace {
-
-constexpr std::int64_t kBlocks = 4096;  // of kNormBlock elements, in a piece
 
 struct SharedGpuWork final : Work::State {
   void require_success() const {
@@ -58,7 +57,14 @@ std::shared_ptr<Meeting> open_meeting(Communicator& ranks) {
 }  // namespace
 
 SharedGpuCommunicator::SharedGpuCommunicator(Communicator& inner, SharedGpuPlace place)
-    : ForwardingCommunicator(inner), place_(std::move(place)), meeting_(open_meeting(inner)) {}
+    : ForwardingCommunicator(inner), place_(std::move(place)), meeting_(open_meeting(inner)) {
+  const detail::ReductionScratch scratch(size(), place_.scratch_bytes);
+  const auto take = [&](std::int64_t bytes) {
+    return Buffer(*place_.memory, bytes, Category::workspace, place_.stream);
+  };
+  if (scratch.parts > 0) parts_ = take(scratch.parts);
+  partials_ = take(scratch.partials);
+}
 
 SharedGpuCommunicator::SharedGpuCommunicator(std::unique_ptr<Communicator> inner,
                                              SharedGpuPlace place)
@@ -236,19 +242,8 @@ void SharedGpuCommunicator::copy(const Pass& pass) {
   }
 }
 
-void SharedGpuCommunicator::take_scratch() {
-  if (partials_.data() != nullptr) return;
-  constexpr std::int64_t kWidest = 8;
-  const std::int64_t least = (size() - 1) * kNormBlock * kWidest;
-  if (size() > 1)
-    parts_ = Buffer(*place_.memory, std::max(place_.scratch_bytes, least), Category::workspace,
-                    place_.stream);
-  partials_ =
-      Buffer(*place_.memory, kBlocks * size_of(DType::f64), Category::workspace, place_.stream);
-}
-
 void SharedGpuCommunicator::add(const Pass& pass, const ReduceOptions& options) {
-  take_scratch();
+  constexpr std::int64_t kBlocks = detail::ReductionScratch::kBlocks;
   const std::int64_t element = pass.send_size();
   const Range mine = pass.read(rank(), rank());
   double* squares =

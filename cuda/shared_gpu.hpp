@@ -18,8 +18,7 @@ struct SharedGpuPlace {
   std::shared_ptr<MemoryResource> memory;  // of the device
   StreamRef stream;                        // collectives run on it, of split communicators too
   std::shared_ptr<const void> owner;       // of the stream
-  /// For parts that wait to be added: longer ones go in pieces.
-  std::int64_t scratch_bytes = std::int64_t{32} << 20;
+  std::int64_t scratch_bytes = std::int64_t{32} << 20;  // detail::ReductionScratch's `most`
 };
 
 class SharedGpuCommunicator final : public detail::ForwardingCommunicator {
@@ -65,7 +64,6 @@ class SharedGpuCommunicator final : public detail::ForwardingCommunicator {
   const std::byte* send_of(const detail::Pass& pass, int source, std::int64_t first) const;
   void copy(const detail::Pass& pass);
   void add(const detail::Pass& pass, const ReduceOptions& options);
-  void take_scratch();
   void count(const detail::Pass& pass);
 
   std::unique_ptr<Communicator> owned_;

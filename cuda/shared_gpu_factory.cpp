@@ -5,10 +5,12 @@
 
 namespace ashlar {
 
-std::unique_ptr<Communicator> shared_gpu_communicator(Communicator& threads, Device device) {
+std::unique_ptr<Communicator> shared_gpu_communicator(Communicator& threads, Device device,
+                                                      std::shared_ptr<CachingResource> memory) {
   const auto stream = std::make_shared<const Stream>(device);
   return std::make_unique<cuda::SharedGpuCommunicator>(
-      threads, cuda::SharedGpuPlace{detail::device_cache(device), *stream, stream});
+      threads,
+      cuda::SharedGpuPlace{memory ? memory : detail::device_cache(device), *stream, stream});
 }
 
 }  // namespace ashlar

@@ -8,6 +8,7 @@
 
 #include "ashlar/error.hpp"
 #include "ashlar/memory_resource.hpp"
+#include "comm/reduction_scratch.hpp"
 #include "sharding/train_step_parts.hpp"
 
 namespace ashlar {
@@ -53,11 +54,25 @@ PerSpace<std::int64_t> CompiledStep::arena_bytes() const {
 }
 
 MemoryUse CompiledStep::planned() const {
-  const PeakBytes peak = planned_peak(programs[0], states);
+  PeakBytes peak = planned_peak(programs[0], states);
   const PerSpace<std::int64_t> bytes = arena_bytes();
   const std::int64_t total = std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
-  return {peak.peak, peak.at_peak, peak.fragmentation + total - peak.total, peak.padding, total};
+  constexpr auto kWorkspace = static_cast<std::size_t>(Category::workspace);
+  peak.peak[kWorkspace] += communicator_bytes;
+  peak.at_peak[kWorkspace] += communicator_bytes;
+  return {peak.peak, peak.at_peak, peak.fragmentation + total - peak.total, peak.padding,
+          total + communicator_bytes};
 }
+
+namespace {
+
+/// With several copies of the model state there are communicators within and across them too.
+std::int64_t scratch_of_communicators(int shards, int replicas) {
+  const auto of = [](int ranks) { return detail::ReductionScratch(ranks).bytes(); };
+  return of(shards * replicas) + (replicas == 1 ? 0 : of(shards) + of(replicas));
+}
+
+}  // namespace
 
 CompiledStep compile_step(const LossModel& model, const TrainConfig& settings, int ranks,
                           const Backend& backend, const std::vector<ForwardModel>& forwards) {
@@ -67,10 +82,14 @@ CompiledStep compile_step(const LossModel& model, const TrainConfig& settings, i
   Graph joint = trace_training(model, options);
   require_gradients(joint);
   FlatLayout layout(joint.parameters, joint.units, ranks / options.replicas);
-  joint = config.recompute == Recompute::budget
-              ? recompute_within(joint, config.memory_budget, layout, options, order, backend)
-              : recompute(joint, config.recompute);
-  CompiledStep step{config, options, std::move(joint), std::move(layout), {}, {}};
+  const std::int64_t beside = backend.find_kernel != nullptr
+                                  ? scratch_of_communicators(layout.ranks(), options.replicas)
+                                  : 0;
+  joint =
+      config.recompute == Recompute::budget
+          ? recompute_within(joint, config.memory_budget - beside, layout, options, order, backend)
+          : recompute(joint, config.recompute);
+  CompiledStep step{config, options, std::move(joint), std::move(layout), {}, {}, beside};
   step.programs.push_back(
       compile(shard_step(step.joint, step.layout, options, backend), order, backend, step.states));
   ShardOptions once = options;

@@ -18,11 +18,14 @@ struct CompiledStep {
   FlatLayout layout;              // over the ranks that share one copy of the model state
   StateLayout states;             // of all programs
   std::vector<Program> programs;  // the step, then the forward models
+  /// What the communicators of a rank's GPU add sums in; none on the CPU.
+  std::int64_t communicator_bytes = 0;
 
   int ranks() const { return layout.ranks() * options.replicas; }
   /// Of a rank: states, and transients of the program that needs most.
   PerSpace<std::int64_t> arena_bytes() const;
-  /// The plan's prediction of the step, within arenas that serve the forward models too.
+  /// The plan's prediction of the step, within arenas that serve the forward models too, with
+  /// communicator_bytes as workspace.
   MemoryUse planned() const;
 };
 

@@ -9,17 +9,19 @@
 namespace ashlar {
 
 StepDevice::StepDevice(const TrainConfig& config)
-    : memory_(detail::device_cache(config.device)),
-      stream_(config.device),
+    : stream_(config.device),
       side_{cuda_backend(config.threads, compute_capability(config.device), config.deterministic),
-            {stream_, &pinned_memory()}} {
+            {stream_, &pinned_memory()},
+            detail::device_cache(config.device)} {
   detail::make_current(config.device);
 }
 
 void StepDevice::connect(Communicator& ranks, Device device) {
   const auto* staged = dynamic_cast<const detail::StagedCommunicator*>(&ranks);
-  if (staged == nullptr) own_ranks_ = device_communicator(ranks, device);
+  if (staged == nullptr) own_ranks_ = device_communicator(ranks, device, side_.memory);
   ranks_ = own_ranks_ ? own_ranks_.get() : &ranks;
+  staged = dynamic_cast<const detail::StagedCommunicator*>(ranks_);
+  side_.sums_on_host = staged != nullptr && staged->sums_on_host();
   side_.target.replays = ranks.size() == 1 && staged == nullptr;
 }
 

@@ -4,7 +4,6 @@
 
 #include <memory>
 
-#include "ashlar/caching_resource.hpp"
 #include "sharding/train_step_parts.hpp"
 
 namespace ashlar {
@@ -17,13 +16,11 @@ class StepDevice {
 
   const DeviceSide& side() const { return side_; }
   Communicator& ranks() const { return *ranks_; }
-  MemoryResource& memory() const { return *memory_; }
 
  private:
   explicit StepDevice(const TrainConfig& config);
   void connect(Communicator& ranks, Device device);
 
-  std::shared_ptr<CachingResource> memory_;
   Stream stream_;
   DeviceSide side_;
   std::unique_ptr<Communicator> own_ranks_;

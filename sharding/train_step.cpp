@@ -13,6 +13,7 @@
 
 #include "ashlar/allocation_trace.hpp"
 #include "ashlar/buffer.hpp"
+#include "ashlar/caching_resource.hpp"
 #include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
 #include "graph/cost.hpp"
@@ -66,7 +67,9 @@ struct TrainStep::Implementation : CompiledStep {
         communicator(ranks),
         groups(ranks),
         pool(config.threads),
-        target(device != nullptr ? device->target : ExecutionTarget()) {
+        target(device != nullptr ? device->target : ExecutionTarget()),
+        device_memory(device != nullptr ? device->memory : nullptr) {
+    if (!device_memory || device->sums_on_host) communicator_bytes = 0;
     for (const Program& program : programs) require_kernels(program.graph, program.backend);
   }
 
@@ -166,15 +169,15 @@ struct TrainStep::Implementation : CompiledStep {
   }
 
   void require_within_budget() const {
-    if (config.recompute != Recompute::budget || allocated <= config.memory_budget) return;
+    const std::int64_t needed = allocated + communicator_bytes;
+    if (config.recompute != Recompute::budget || needed <= config.memory_budget) return;
     throw InvalidArgument(
         fmt::format("a memory budget of {} cannot be met: validation or sampling need {} per rank",
-                    format_bytes(config.memory_budget), format_bytes(allocated)));
+                    format_bytes(config.memory_budget), format_bytes(needed)));
   }
 
   MemoryResource& private_memory() const {
-    const bool of_device = own_device != nullptr && config.memory == &host_memory();
-    return of_device ? own_device->memory() : *config.memory;
+    return device_memory && config.memory == &host_memory() ? *device_memory : *config.memory;
   }
 
   /// Memory that the machine does not have is refused before it is touched.
@@ -236,9 +239,25 @@ struct TrainStep::Implementation : CompiledStep {
     return run;
   }
 
+  /// The most that the device's caches have given out, to whomever it was.
+  std::int64_t peak_of_device() const {
+    std::int64_t peak = device_memory->statistics().peak_live_bytes;
+    const auto* windows = dynamic_cast<const CachingResource*>(&groups.shards->window());
+    if (windows != nullptr && windows != device_memory.get())
+      peak += windows->statistics().peak_live_bytes;
+    return peak;
+  }
+
   /// What the run counted, within what was allocated.
   MemoryUse measured(const Executor& executor) const {
     MemoryUse use{states.by_category(), states.by_category(), 0, 0, allocated};
+    if (device_memory) {
+      constexpr auto kWorkspace = static_cast<std::size_t>(Category::workspace);
+      const std::int64_t scratch = device_memory->statistics().live[kWorkspace];
+      use.peak[kWorkspace] += scratch;
+      use.at_peak[kWorkspace] += scratch;
+      use.total = peak_of_device();
+    }
     std::int64_t load = 0;
     for (std::size_t c = 0; c < kCategories; ++c) {
       use.peak[c] += executor.live().peak()[c];
@@ -249,7 +268,7 @@ struct TrainStep::Implementation : CompiledStep {
     for (const auto& [name, entry] : states.entries()) payload += entry.type.bytes();
     use.padding = states.bytes(Space::state) + states.bytes(Space::state_window) - payload +
                   executor.live().padding_at_peak();
-    use.fragmentation = allocated - load - use.padding;
+    use.fragmentation = use.total - load - use.padding;
     return use;
   }
 
@@ -273,6 +292,7 @@ struct TrainStep::Implementation : CompiledStep {
   RankGroups groups;
   ThreadPool pool;
   ExecutionTarget target;
+  std::shared_ptr<CachingResource> device_memory;  // null: not measured
   PerSpace<Buffer> arenas;
   PerSpace<std::byte*> bases{};
   std::int64_t allocated = 0;

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 
+#include "ashlar/caching_resource.hpp"
 #include "ashlar/train_step.hpp"
 #include "graph/executor.hpp"
 #include "sharding/shard_pass.hpp"
@@ -41,6 +43,10 @@ int shards_of(const ZeroConfig& zero, int ranks);
 struct DeviceSide {
   Backend backend;
   ExecutionTarget target;
+  /// The step's alone, with the communicator's windows and scratch: its peak is the step's. Null:
+  /// TrainConfig::memory, whose use by others is not known.
+  std::shared_ptr<CachingResource> memory = nullptr;
+  bool sums_on_host = false;  // the communicator has no scratch on the device
 };
 
 /// Called on every rank while a TrainStep is made; each may be empty.

@@ -45,22 +45,24 @@ Reach reach_of(Communicator& ranks, Seat mine) {
 
 namespace {
 
-std::unique_ptr<Communicator> connect(Communicator& ranks, Device device) {
+std::unique_ptr<Communicator> connect(Communicator& ranks, Device device,
+                                      const std::shared_ptr<CachingResource>& memory) {
   switch (detail::reach_of(ranks, {::getpid(), device.index})) {
     case detail::Reach::shared_gpu:
-      return shared_gpu_communicator(ranks, device);
+      return shared_gpu_communicator(ranks, device, memory);
     case detail::Reach::nccl:
-      return nccl_communicator(ranks, device);
+      return nccl_communicator(ranks, device, memory);
     case detail::Reach::staged:
       break;
   }
-  return staged_communicator(ranks, device);
+  return staged_communicator(ranks, device, memory);
 }
 
 }  // namespace
 
-std::unique_ptr<Communicator> device_communicator(Communicator& ranks, Device device) {
-  std::unique_ptr<Communicator> communicator = connect(ranks, device);
+std::unique_ptr<Communicator> device_communicator(Communicator& ranks, Device device,
+                                                  std::shared_ptr<CachingResource> memory) {
+  std::unique_ptr<Communicator> communicator = connect(ranks, device, memory);
   if (const auto* group = dynamic_cast<const detail::GroupCommunicator*>(&ranks))
     communicator->set_timeout(group->timeout());
   return communicator;

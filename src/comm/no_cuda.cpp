@@ -4,7 +4,8 @@
 
 namespace ashlar {
 
-std::unique_ptr<Communicator> shared_gpu_communicator(Communicator&, Device) {
+std::unique_ptr<Communicator> shared_gpu_communicator(Communicator&, Device,
+                                                      std::shared_ptr<CachingResource>) {
   throw CudaError(detail::why_no_cuda());
 }
 

@@ -10,7 +10,13 @@ namespace {
 
 }  // namespace
 
-std::unique_ptr<Communicator> nccl_communicator(Communicator&, Device) { refuse(); }
-std::unique_ptr<Communicator> nccl_communicator(const FileBootstrap&, Device) { refuse(); }
+std::unique_ptr<Communicator> nccl_communicator(Communicator&, Device,
+                                                std::shared_ptr<CachingResource>) {
+  refuse();
+}
+std::unique_ptr<Communicator> nccl_communicator(const FileBootstrap&, Device,
+                                                std::shared_ptr<CachingResource>) {
+  refuse();
+}
 
 }  // namespace ashlar

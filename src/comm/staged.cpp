@@ -167,11 +167,13 @@ std::shared_ptr<CachingResource> device_cache(Device device) {
 
 }  // namespace detail
 
-std::unique_ptr<Communicator> staged_communicator(Communicator& inner, Device device) {
-  MemoryResource& memory = device.type == DeviceType::cpu ? host_memory() : pinned_memory();
+std::unique_ptr<Communicator> staged_communicator(Communicator& inner, Device device,
+                                                  std::shared_ptr<CachingResource> memory) {
+  MemoryResource& host = device.type == DeviceType::cpu ? host_memory() : pinned_memory();
   return std::make_unique<detail::StagedCommunicator>(
-      inner, std::make_shared<detail::Staging>(Device{}, detail::borrowed(memory),
-                                               detail::device_cache(device), Stream(device)));
+      inner, std::make_shared<detail::Staging>(Device{}, detail::borrowed(host),
+                                               memory ? memory : detail::device_cache(device),
+                                               Stream(device)));
 }
 
 }  // namespace ashlar

@@ -75,6 +75,8 @@ class StagedCommunicator final : public ForwardingCommunicator {
   Work recv(TensorView values, int source, std::string_view label, StreamRef stream) override;
   std::unique_ptr<Communicator> split(int color, int key) override;
   MemoryResource& window() override { return staging_->window(); }
+  /// Whether sums of a device's values are made in host memory.
+  bool sums_on_host() const { return staging_->home().type == DeviceType::cpu; }
 
  private:
   bool passes(StreamRef stream) const { return stream.device() == staging_->home(); }

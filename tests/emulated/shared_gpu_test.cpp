@@ -88,6 +88,24 @@ Outcome train(const Run& run,
 
 }  // namespace
 
+TEST_CASE("shared gpu: a step's predicted peak is what the rank's cache has given out") {
+  for (const Run& run : {Run{.ranks = 1}, Run{.ranks = 2, .stage = 3, .steps = 2},
+                         Run{.ranks = 4, .stage = 3, .steps = 2, .group = 2}}) {
+    CAPTURE(run.ranks);
+    Card card(run.ranks, Ahead::nothing, run.seed);
+    launch_threads(run.ranks, [&](Communicator& threads) {
+      const auto own = 2 * static_cast<std::size_t>(threads.rank());
+      const auto pages = host_pages();
+      const auto cache = std::make_shared<CachingResource>(*pages);
+      DeviceSide side = emulated(card.streams[own]);
+      side.memory = cache;
+      SharedGpuCommunicator world(threads, {cache, card.streams[own + 1], nullptr});
+      train_rank(world, run, &side);  // which compares peaks
+      CHECK(cache->statistics().peak_live_bytes > (run.ranks == 1 ? 32 << 10 : 32 << 20));
+    });
+  }
+}
+
 TEST_CASE("shared gpu: it is a communicator, whatever the room for parts") {
   for (const int ranks : {1, 2, 3, 4}) {
     for (const std::int64_t scratch : {1, 32 << 20}) {
