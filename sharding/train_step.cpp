@@ -210,7 +210,13 @@ struct TrainStep::Implementation : CompiledStep {
 
   void initialize_parameters() {
     fill([this](const Parameter& parameter, std::int64_t first, TensorView part) {
-      initialize(parameter, config.seed, first, part);
+      const std::int64_t count = part.elements(),
+                         share = (count + pool.threads() - 1) / pool.threads();
+      pool.parallel(pool.threads(), [&](int thread) {
+        const std::int64_t begin = std::min(thread * share, count);
+        initialize(parameter, config.seed, first + begin,
+                   part.flat_slice(begin, std::min(share, count - begin)));
+      });
     });
   }
 
