@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <fstream>
+#include <functional>
+#include <utility>
 
 #include "ashlar/device_memory.hpp"
 #include "comm/arguments.hpp"
@@ -61,8 +64,9 @@ NcclCommunicator::NcclCommunicator(const NcclPlace& place, std::unique_ptr<NcclI
       group_(std::move(group)),
       rank_(rank),
       size_(size),
-      stream_(place.device),
-      sums_(std::in_place, rank, size, place, StreamRef(stream_)),
+      own_stream_(place.make_stream(place.device)),
+      stream_(own_stream_.get()),
+      sums_(std::in_place, rank, size, place, stream_),
       messages_(place, health_, *ids_),
       hosts_(static_cast<std::size_t>(size)) {
   ids_->set_timeout(place.timeout);
@@ -83,29 +87,28 @@ NcclCommunicator::~NcclCommunicator() {
   }
   sums_.reset();
   try {
-    StreamRef(stream_).synchronize();
+    stream_.synchronize();
   } catch (const std::exception&) {  // it was said by the work that failed
   }
   place_.memory->retire(stream_);
 }
 
 void NcclCommunicator::learn_hosts() {
-  const StreamRef ours(stream_);
   const std::uint64_t mine = this_host();
   std::byte* all = sums_->small();
   std::byte* own = all + rank_ * kHostBytes;
-  copy_async(own, &mine, kHostBytes, ours);
-  ours.synchronize();
+  copy_async(own, &mine, kHostBytes, stream_);
+  stream_.synchronize();
   Operation operation;
   operation.seal(Kind::all_gather, 0, "hosts", -1);
   NcclWork work(std::make_shared<NcclHealth>(rank_, place_.timeout), operation.header, Event());
   group_->issue([&](const NcclLibrary& nccl, ncclComm_t comm) {
-    group_->accept(nccl.all_gather(own, all, kHostBytes, ncclUint8, comm, place_.native(ours)));
+    group_->accept(nccl.all_gather(own, all, kHostBytes, ncclUint8, comm, place_.native(stream_)));
   });
-  work.issued(group_, ours.record());
+  work.issued(group_, stream_.record());
   work.wait();
-  copy_async(hosts_.data(), all, size_ * kHostBytes, ours);
-  ours.synchronize();
+  copy_async(hosts_.data(), all, size_ * kHostBytes, stream_);
+  stream_.synchronize();
 }
 
 Work NcclCommunicator::all_gather(std::span<const Transfer> flats, std::string_view label,
@@ -201,20 +204,20 @@ void NcclCommunicator::abort(std::string_view reason) noexcept {
 
 Work NcclCommunicator::start(Operation& operation, Kind kind, std::string_view label, int peer,
                              StreamRef stream) {
+  if (detail::is_recording(stream)) return record(operation, kind, label, peer, stream);
   std::erase_if(in_flight_, [](const auto& work) { return work->done(); });
   const bool message = detail::between_two(kind);
   operation.seal(kind, message ? ++posted_ : ++collectives_, label, peer);
   const auto work = std::make_shared<NcclWork>(health_, operation.header, stream.record());
   in_flight_.push_back(work);
   try {
-    if (health_->failed())
-      throw CommunicationError("the group failed before: " + health_->reason());
+    require_health();
     if (message) {
       messages_.start(work, kind, operation.flats[0], peer);
     } else {
-      StreamRef(stream_).wait(work->ready());
+      stream_.wait(work->ready());
       issue(operation);
-      work->issued(group_, StreamRef(stream_).record());
+      work->issued(group_, stream_.record());
     }
     if (kind == Kind::send)
       count(kind, operation.flats[0].count * size_of(operation.flats[0].send_type));
@@ -223,6 +226,59 @@ Work NcclCommunicator::start(Operation& operation, Kind kind, std::string_view l
     group_->abort();
   }
   return Work(work);
+}
+
+void NcclCommunicator::require_health() const {
+  if (health_->failed()) throw CommunicationError("the group failed before: " + health_->reason());
+}
+
+/// Collectives that a stream keeps. What they send is counted when they run.
+class NcclCommunicator::RecordedWork final : public Work::State {
+ public:
+  RecordedWork(NcclCommunicator& by, const detail::Header& header, const SentBytes& sent,
+               Event finished)
+      : by_(by), header_(header), sent_(sent), finished_(std::move(finished)) {}
+
+  void wait() override { by_.require_health(); }
+  bool done() const override { return true; }
+  void join(StreamRef stream) override { stream.wait(finished_); }
+  std::shared_ptr<State> replayed(const Event& before, const Event& after) override {
+    return by_.replay(header_, sent_, before, after);
+  }
+
+ private:
+  NcclCommunicator& by_;
+  detail::Header header_;
+  SentBytes sent_;
+  Event finished_;
+};
+
+Work NcclCommunicator::record(Operation& operation, Kind kind, std::string_view label, int peer,
+                              StreamRef stream) {
+  operation.seal(kind, 0, label, peer);
+  if (detail::between_two(kind))
+    throw InvalidArgument(
+        fmt::format("{}: messages between two are not recorded", describe(operation.header)));
+  require_health();
+  const SentBytes before = std::exchange(sent_, {});
+  stream_.wait(stream.record());
+  try {
+    issue(operation);
+  } catch (const CommunicationError& error) {
+    throw CommunicationError(fmt::format("{} on rank {}, as it was recorded: {}",
+                                         describe(operation.header), rank_, error.what()));
+  }
+  const SentBytes sent = std::exchange(sent_, before);
+  return Work(std::make_shared<RecordedWork>(*this, operation.header, sent, stream_.record()));
+}
+
+std::shared_ptr<NcclWork> NcclCommunicator::replay(detail::Header header, const SentBytes& sent,
+                                                   const Event& before, const Event& after) {
+  header.sequence = ++collectives_;
+  std::ranges::transform(sent_, sent, sent_.begin(), std::plus<>());
+  const auto work = std::make_shared<NcclWork>(health_, header, before, true);
+  work->issued(group_, after);
+  return work;
 }
 
 void NcclCommunicator::issue(const Operation& operation) {

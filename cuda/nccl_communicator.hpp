@@ -42,12 +42,15 @@ class NcclCommunicator final : public Communicator {
   std::unique_ptr<Communicator> split(int color, int key) override;
 
   MemoryResource& window() override { return *place_.memory; }
+  bool records() const override { return true; }
   SentBytes sent_bytes() const override { return sent_; }
   std::vector<std::string> recent() const override;
   void set_timeout(std::chrono::milliseconds timeout) override;
   void abort(std::string_view reason) noexcept override;
 
  private:
+  class RecordedWork;
+
   NcclCommunicator(const NcclPlace& place, std::unique_ptr<NcclIds> ids,
                    std::shared_ptr<NcclGroup> group);
   NcclCommunicator(const NcclPlace& place, std::unique_ptr<NcclIds> ids,
@@ -58,6 +61,12 @@ class NcclCommunicator final : public Communicator {
 
   Work start(detail::Operation& operation, detail::Kind kind, std::string_view label, int peer,
              StreamRef stream);
+  Work record(detail::Operation& operation, detail::Kind kind, std::string_view label, int peer,
+              StreamRef stream);
+  /// A recorded collective runs again. @param sent by it
+  std::shared_ptr<NcclWork> replay(detail::Header header, const SentBytes& sent,
+                                   const Event& before, const Event& after);
+  void require_health() const;
   void issue(const detail::Operation& operation);
   void copy(const NcclLibrary& nccl, ncclComm_t comm, const detail::Pass& pass);
   void all_to_all(const NcclLibrary& nccl, ncclComm_t comm, const detail::Pass& pass);
@@ -71,7 +80,8 @@ class NcclCommunicator final : public Communicator {
   std::shared_ptr<NcclGroup> group_;
   int rank_;
   int size_;
-  Stream stream_;
+  std::unique_ptr<detail::StreamState> own_stream_;
+  StreamRef stream_;
   std::optional<NcclSums> sums_;
   NcclMessages messages_;
   std::vector<std::uint64_t> hosts_;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "ashlar/error.hpp"
 
@@ -48,6 +49,11 @@ std::shared_ptr<NcclGroup> NcclGroup::connect(const NcclLibrary& library,
 }
 
 NcclGroup::~NcclGroup() {
+  leave();
+  if (aborting_.joinable()) aborting_.join();
+}
+
+void NcclGroup::leave() {
   if (comm_ == nullptr) return;
   try {
     require_alive();
@@ -95,8 +101,9 @@ std::string NcclGroup::trouble() const {
 void NcclGroup::abort() noexcept {
   aborted_ = true;
   const std::scoped_lock lock(mutex_);
-  if (comm_ != nullptr) library_.comm_abort(comm_);
-  comm_ = nullptr;
+  if (comm_ == nullptr) return;
+  aborting_ = std::thread(
+      [&library = library_, comm = std::exchange(comm_, nullptr)] { library.comm_abort(comm); });
 }
 
 void NcclGroup::require_alive() const {

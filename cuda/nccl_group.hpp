@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 
 #include "cuda/nccl_health.hpp"
 #include "cuda/nccl_library.hpp"
@@ -21,7 +22,8 @@ class NcclGroup {
                                             const ncclUniqueId& id, int rank, int size);
   NcclGroup(const NcclLibrary& library, std::shared_ptr<NcclHealth> health)
       : library_(library), health_(std::move(health)) {}
-  /// Leaves in order if nothing has failed, else aborts.
+  /// Leaves in order if nothing has failed, else aborts; then waits for NCCL, which lets go of a
+  /// communicator when no graph has its collectives any more.
   ~NcclGroup();
   NcclGroup(const NcclGroup&) = delete;
   NcclGroup& operator=(const NcclGroup&) = delete;
@@ -49,12 +51,13 @@ class NcclGroup {
 
   /// What NCCL has found out since the calls; empty: nothing.
   std::string trouble() const;
-  /// Ends what is on the device. Idempotent, from any thread.
+  /// Ends what is on the device. Idempotent, from any thread; does not wait for graphs.
   void abort() noexcept;
   bool aborted() const { return aborted_; }
 
  private:
   void require_alive() const;
+  void leave();
   void settle() const;
   std::string explain(ncclResult_t result) const;
 
@@ -63,6 +66,7 @@ class NcclGroup {
   mutable std::mutex mutex_;  // of comm_
   ncclComm_t comm_ = nullptr;
   std::atomic<bool> aborted_ = false;
+  std::thread aborting_;
 };
 
 }  // namespace ashlar::cuda

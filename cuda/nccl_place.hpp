@@ -7,6 +7,7 @@
 
 #include "ashlar/caching_resource.hpp"
 #include "cuda/nccl_library.hpp"
+#include "runtime/stream_state.hpp"
 
 namespace ashlar::cuda {
 
@@ -17,6 +18,9 @@ struct NcclPlace {
   std::shared_ptr<CachingResource> memory;
   /// The cudaStream_t behind a stream of the device.
   void* (*native_stream)(StreamRef stream);
+  /// A stream of the device, for the collectives of one communicator.
+  std::function<std::unique_ptr<detail::StreamState>(Device device)> make_stream =
+      detail::make_stream;
   /// Makes `device` the calling thread's.
   std::function<void()> make_current = [] {};
   std::int64_t scratch_bytes = std::int64_t{32} << 20;  // detail::ReductionScratch's `most`

@@ -14,11 +14,13 @@ constexpr std::chrono::microseconds kPoll(50);
 
 }  // namespace
 
-NcclWork::NcclWork(std::shared_ptr<NcclHealth> health, const detail::Header& header, Event ready)
+NcclWork::NcclWork(std::shared_ptr<NcclHealth> health, const detail::Header& header, Event ready,
+                   bool replayed)
     : health_(std::move(health)),
       header_(header),
       record_(health_->recorder().queue(header)),
-      ready_(std::move(ready)) {}
+      ready_(std::move(ready)),
+      replayed_(replayed) {}
 
 void NcclWork::issued(std::shared_ptr<NcclGroup> group, Event finished) {
   health_->recorder().start(record_);
@@ -32,8 +34,8 @@ void NcclWork::fail(std::string_view trouble) noexcept {
     const std::scoped_lock lock(mutex_);
     if (failing_ || status_ == Status::done) return;
     failing_ = true;
-    error_ = fmt::format("{} (#{}) on rank {}: {}", describe(header_), header_.sequence,
-                         health_->rank(), trouble);
+    error_ = fmt::format("{} (#{}){} on rank {}: {}", describe(header_), header_.sequence,
+                         replayed_ ? " or what is replayed with it" : "", health_->rank(), trouble);
   }
   health_->fail(error_);
   if (group_) group_->abort();

@@ -15,7 +15,9 @@ namespace ashlar::cuda {
 class NcclWork final : public Work::State {
  public:
   /// @param ready the work before it on the caller's stream
-  NcclWork(std::shared_ptr<NcclHealth> health, const detail::Header& header, Event ready);
+  /// @param replayed with others, of which none is seen to begin or to end
+  NcclWork(std::shared_ptr<NcclHealth> health, const detail::Header& header, Event ready,
+           bool replayed = false);
 
   const Event& ready() const { return ready_; }
   /// It is on a stream and ends with `finished`.
@@ -42,6 +44,7 @@ class NcclWork final : public Work::State {
   detail::Header header_;
   std::size_t record_;
   Event ready_;
+  bool replayed_;
   std::shared_ptr<NcclGroup> group_;
   Event finished_;
   mutable std::mutex mutex_;  // of how it ends

@@ -10,6 +10,7 @@
 #include "comm/arguments.hpp"
 #include "comm/reduction_scratch.hpp"
 #include "cuda/kernels/reduce_parts.hpp"
+#include "runtime/stream_state.hpp"
 
 namespace ashlar::cuda {
 
@@ -26,15 +27,16 @@ struct SharedGpuWork final : Work::State {
   }
   void wait() override {
     require_success();
-    finished.wait();
+    if (!recorded) finished.wait();
   }
-  bool done() const override { return finished.done(); }
+  bool done() const override { return recorded || finished.done(); }
   void join(StreamRef stream) override {
     require_success();
     stream.wait(finished);
   }
 
   Event finished;
+  bool recorded = false;
   std::string error;
 };
 
@@ -175,6 +177,7 @@ Work SharedGpuCommunicator::start(Operation& operation, Kind kind, std::string_v
   recorder_.start(record);
   try {
     work->finished = run(operation, stream);
+    work->recorded = detail::is_recording(stream);
   } catch (const std::exception& error) {
     work->error = fmt::format("{} (#{}) on rank {}: {}", describe(operation.header),
                               operation.header.sequence, rank(), error.what());

@@ -108,6 +108,7 @@ class CudaStream final : public detail::StreamState {
     check(status);
     return recording;
   }
+  bool recording() const override { return recording_ != nullptr; }
 
  private:
   struct HostCall {

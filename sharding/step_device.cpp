@@ -22,7 +22,7 @@ void StepDevice::connect(Communicator& ranks, Device device) {
   ranks_ = own_ranks_ ? own_ranks_.get() : &ranks;
   staged = dynamic_cast<const detail::StagedCommunicator*>(ranks_);
   side_.sums_on_host = staged != nullptr && staged->sums_on_host();
-  side_.target.replays = ranks.size() == 1 && staged == nullptr;
+  side_.target.replays = ranks_->records();
 }
 
 std::unique_ptr<StepDevice> StepDevice::open(Communicator& ranks, const TrainConfig& config) {

@@ -80,6 +80,7 @@ struct TrainStep::Implementation : CompiledStep {
     split();
     allocate();
     if (hooks.bound) hooks.bound(*executors[0]);
+    agree_on_replays();
     initialize_parameters();
   }
 
@@ -108,6 +109,17 @@ struct TrainStep::Implementation : CompiledStep {
       for (std::string& line : describe(program)) lines.push_back(std::move(line));
     }
     require_agreement(communicator, "compiled step", lines);
+  }
+
+  /// NCCL's collectives are recorded by all ranks or by none, and graphs with those of several
+  /// communicators may block each other.
+  void agree_on_replays() {
+    if (!target.replays || communicator.size() == 1) return;
+    const auto issues = [](const auto& executor) { return !executor->would_replay(); };
+    std::int32_t issuing = options.replicas > 1 || std::ranges::any_of(executors, issues) ? 1 : 0;
+    communicator.all_reduce({&issuing, DType::i32, {1}}, "replays").wait();
+    if (issuing == 0) return;
+    for (const auto& executor : executors) executor->issue_always();
   }
 
   /// Where there are several copies of the model state, communicators within and across them.

@@ -31,6 +31,10 @@ class Work {
     virtual bool done() const = 0;
     /// Orders `stream` after the collective without holding up the caller, where it can.
     virtual void join(StreamRef /*stream*/) { wait(); }
+    /// See Work::replayed.
+    virtual std::shared_ptr<State> replayed(const Event& /*before*/, const Event& /*after*/) {
+      return nullptr;
+    }
   };
 
   Work() = default;  // already complete
@@ -45,6 +49,12 @@ class Work {
   /// @throws as wait().
   void join(StreamRef stream) {
     if (state_) state_->join(stream);
+  }
+  /// Of a collective that was recorded (Communicator::records): the Work of the one that a launch
+  /// of the recording runs, counted and noted as if it had been called. Called once for each
+  /// launch. @param before, after points of its stream, around the launch
+  Work replayed(const Event& before, const Event& after) const {
+    return state_ ? Work(state_->replayed(before, after)) : Work();
   }
 
  private:
@@ -135,6 +145,11 @@ class Communicator {
   /// staging buffer. Give buffers back before the communicator goes. host_memory() where ranks
   /// share an address space or nothing is shared.
   virtual MemoryResource& window() = 0;
+  /// Whether collectives called on a stream of the device while it records (a CUDA graph) are
+  /// recorded with it. All ranks record and launch the same ones. Nothing runs then: such a Work is
+  /// joined by the recording stream, its wait() returns at once, or throws where the group has
+  /// failed; each launch has a Work of its own.
+  virtual bool records() const { return false; }
   virtual SentBytes sent_bytes() const = 0;
   /// The last operations, oldest first, one line each: "#41 reduce_scatter h.3 589824 x bf16:
   /// done".

@@ -43,6 +43,7 @@ class ForwardingCommunicator : public Communicator {
     return inner_.split(color, key);
   }
   MemoryResource& window() override { return inner_.window(); }
+  bool records() const override { return inner_.records(); }
   SentBytes sent_bytes() const override { return inner_.sent_bytes(); }
   std::vector<std::string> recent() const override { return inner_.recent(); }
   void set_timeout(std::chrono::milliseconds timeout) override { inner_.set_timeout(timeout); }

@@ -120,6 +120,7 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
   if (staging_) context.on_device = staging_->send(context);
   clock_ = {};
   times_ = {};
+  if (staging_) sent_after_.assign(index(staging_->slots()), 0);
   if (issues) flops_ = 0;
   if (issues) live_.begin_run();
   std::size_t number = 0;
@@ -144,10 +145,12 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
 /// counted. Numbers of the context that launches hold begin anew, and somebody who watches sees
 /// everything issued.
 bool Executor::choose_replay(const RunContext& context) {
+  if (target_.replays && watched() && ranks_.world->size() > 1)
+    throw InvalidArgument(
+        "where ranks replay, somebody who watches instructions does so before the first step");
   const bool same = context.micro_batches == recorded_.micro_batches &&
                     context.first_sample == recorded_.first_sample;
-  const bool watched = on_event || on_load || live_.on_use;
-  if (!same || watched || !target_.replays) {
+  if (!same || !would_replay()) {
     recordings_.clear();
     runs_ = 0;
     recorded_ = context;
@@ -158,37 +161,49 @@ bool Executor::choose_replay(const RunContext& context) {
 template <typename Issue>
 void Executor::section(std::size_t number, const Issue& issue) {
   if (!target_.replays || runs_ == 0) return issue();
-  if (number == recordings_.size()) recordings_.push_back(record(issue));
-  recordings_[number]->launch();
+  if (number == recordings_.size()) record(recordings_.emplace_back(), issue);
+  replay(recordings_[number]);
 }
 
 template <typename Issue>
-std::unique_ptr<detail::RecordingState> Executor::record(const Issue& issue) {
+void Executor::record(Recording& recording, const Issue& issue) {
   detail::StreamState& stream = detail::state_of(target_.stream);
   stream.begin_recording();
-  recording_ = true;
+  recording_ = &recording;
   std::exception_ptr error;
   try {
     issue();
   } catch (...) {
     error = std::current_exception();
   }
-  recording_ = false;
+  recording_ = nullptr;
   try {
-    std::unique_ptr<detail::RecordingState> recording = stream.end_recording();
-    if (!error) return recording;
+    recording.graph = stream.end_recording();
   } catch (...) {
     if (!error) throw;
   }
-  std::rethrow_exception(error);
+  if (error) std::rethrow_exception(error);
 }
 
+/// Collectives of a launch have ended when it has: nothing else of it is visible from outside.
+void Executor::replay(Recording& recording) {
+  for (Work& work : recording.collectives) work.wait();  // for none: their group may have failed
+  if (recording.collectives.empty()) return recording.graph->launch();
+  const Event before = target_.stream.record();
+  recording.graph->launch();
+  const Event after = target_.stream.record();
+  for (const Work& work : recording.collectives) joined_.push_back(work.replayed(before, after));
+}
+
+/// The slot's last batch was copied after collectives, which may fail.
 void Executor::load_batch(std::int64_t micro_batch, const std::function<void(std::int64_t)>& load) {
   if (!staging_) return load(micro_batch);
   const int slot = static_cast<int>(micro_batch % staging_->slots());
+  std::for_each_n(joined_.begin(), sent_after_[index(slot)], [](Work& work) { work.wait(); });
   staging_->reclaim(slot);
   load(micro_batch);
   staging_->send(slot);
+  sent_after_[index(slot)] = joined_.size();
 }
 
 /// Errors of collectives first: a stream may wait for one that has failed.
@@ -235,6 +250,8 @@ void Executor::execute(int i, RunContext context) {
     if (on_event) on_event({step.kind, step.node, context.micro_batch});
     if (step.kind == Instruction::Kind::start) {
       work_[index(step.node)] = node.op->start(arguments);
+      if (recording_ != nullptr && ranks_.world->size() > 1)
+        recording_->collectives.push_back(work_[index(step.node)]);
     } else if (bound.run != nullptr) {
       launch(bound, arguments);
       flops_ += step.flops;
@@ -262,7 +279,7 @@ void Executor::launch(const Bound& bound, const KernelArguments& arguments) cons
 
 void Executor::finish(Work& work) {
   if (!inline_stream()) work.join(target_.stream);
-  if (!recording_) {
+  if (recording_ == nullptr) {
     if (inline_stream() || work.done())
       work.wait();
     else

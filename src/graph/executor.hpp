@@ -56,8 +56,14 @@ class Executor {
   /// Prologue, body, update. The body runs until it has had all `context.micro_batches`, each time
   /// after load(k) of those that it holds.
   /// @throws CommunicationError, and what kernels and `load` throw; the group is then aborted,
-  /// nothing is in flight, and the state is undefined.
+  /// nothing is in flight, and the state is undefined. InvalidArgument where somebody watches
+  /// instructions though several ranks replay.
   RunTimes run(const RunContext& context, const std::function<void(std::int64_t)>& load);
+
+  /// Whether the runs of this rank would be recorded. Where ranks communicate all record or none:
+  /// who made them asks all before the first run.
+  bool would_replay() const { return target_.replays && !watched(); }
+  void issue_always() { target_.replays = false; }
 
   /// What is in use as a run goes, and its peaks.
   LiveBuffers& live() { return live_; }
@@ -87,14 +93,22 @@ class Executor {
     std::vector<Dying> dying;
   };
 
+  /// A section as the stream has recorded it. What it refers to goes after the graph.
+  struct Recording {
+    std::vector<Work> collectives;  // in the order of their starts
+    std::unique_ptr<detail::RecordingState> graph;
+  };
+
   bool inline_stream() const { return target_.stream.is_inline(); }
+  bool watched() const { return on_event || on_load || live_.on_use; }
   RunTimes run_all(RunContext context, const std::function<void(std::int64_t)>& load);
   bool choose_replay(const RunContext& context);
   /// Issues a section, records it or enqueues it again. @param number within the run
   template <typename Issue>
   void section(std::size_t number, const Issue& issue);
   template <typename Issue>
-  std::unique_ptr<detail::RecordingState> record(const Issue& issue);
+  void record(Recording& recording, const Issue& issue);
+  void replay(Recording& recording);
   void load_batch(std::int64_t micro_batch, const std::function<void(std::int64_t)>& load);
   void end_run();
   void settle(const char* reason) noexcept;
@@ -112,18 +126,19 @@ class Executor {
   RankGroups ranks_;
   ThreadPool& pool_;
   ExecutionTarget target_;
-  std::vector<Bound> bound_;            // by step
-  std::vector<Work> work_;              // by node
-  std::vector<Work> joined_;            // by the stream, so far without an end
-  std::optional<HostStaging> staging_;  // none with the inline stream
+  std::vector<Bound> bound_;             // by step
+  std::vector<Work> work_;               // by node
+  std::vector<Work> joined_;             // by the stream, so far without an end
+  std::vector<std::size_t> sent_after_;  // of joined_, by slot of inputs
+  std::optional<HostStaging> staging_;   // none with the inline stream
   LiveBuffers live_;
   StreamClock clock_;
   RunTimes times_;
   double flops_ = 0;
-  int runs_ = 0;         // of these micro-batches
-  RunScalars recorded_;  // what is compiled into recordings
-  bool recording_ = false;
-  std::vector<std::unique_ptr<detail::RecordingState>> recordings_;  // by section
+  int runs_ = 0;                       // of these micro-batches
+  RunScalars recorded_;                // what is compiled into recordings
+  Recording* recording_ = nullptr;     // under way
+  std::vector<Recording> recordings_;  // by section
 };
 
 }  // namespace ashlar

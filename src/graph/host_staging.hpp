@@ -22,7 +22,7 @@ struct ExecutionTarget {
   MemoryResource* staging = &host_memory();
   /// The second run records what it gives the stream, later ones enqueue that again: as graphs of
   /// CUDA, one for each section and micro-batch, with copies of inputs between them. Only where
-  /// collectives can neither fail nor wait for ranks on the host, as those of one rank.
+  /// collectives are recorded too (Communicator::records).
   bool replays = false;
 };
 

@@ -13,6 +13,10 @@ namespace detail {
 void StreamState::begin_recording() { throw Error("work of the CPU's streams cannot be recorded"); }
 std::unique_ptr<RecordingState> StreamState::end_recording() { return nullptr; }
 
+std::unique_ptr<StreamState> make_stream(Device device) {
+  return device.type == DeviceType::cpu ? make_cpu_stream() : make_cuda_stream(device.index);
+}
+
 }  // namespace detail
 
 int device_count(DeviceType type) noexcept {
@@ -63,9 +67,7 @@ void StreamRef::synchronize() const {
   if (!is_inline()) state_->synchronize();
 }
 
-Stream::Stream(Device device)
-    : state_(device.type == DeviceType::cpu ? detail::make_cpu_stream()
-                                            : detail::make_cuda_stream(device.index)) {}
+Stream::Stream(Device device) : state_(detail::make_stream(device)) {}
 Stream::~Stream() = default;
 Stream::Stream(Stream&&) noexcept = default;
 Stream& Stream::operator=(Stream&&) noexcept = default;

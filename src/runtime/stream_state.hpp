@@ -44,6 +44,8 @@ struct StreamState {
   virtual void begin_recording();
   /// After an exception it may be incomplete: it is not launched then.
   virtual std::unique_ptr<RecordingState> end_recording();
+  /// Whether a recording that began here lasts.
+  virtual bool recording() const { return false; }
 
   const Device device;
 };
@@ -53,6 +55,12 @@ inline StreamState& state_of(StreamRef stream) {
   return *static_cast<StreamState*>(const_cast<void*>(stream.id()));
 }
 
+inline bool is_recording(StreamRef stream) {
+  return !stream.is_inline() && state_of(stream).recording();
+}
+
+/// @throws CudaError for a CUDA device that does not work here.
+std::unique_ptr<StreamState> make_stream(Device device);
 std::unique_ptr<StreamState> make_cpu_stream();
 /// @throws CudaError when the device does not work here.
 std::unique_ptr<StreamState> make_cuda_stream(int index);

@@ -2,6 +2,7 @@
 // communicator that serves one GPU, and the CPU's losses.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <functional>
@@ -24,6 +25,7 @@ struct Run {
   Device device = kGpu;
   bool issued = false;  // anew in each step
   bool staged = false;  // through host memory
+  bool nccl = false;    // a GPU for each rank
   int group = 0;
   std::int64_t steps = 11;
 };
@@ -49,17 +51,20 @@ TrainConfig config_of(const Run& run) {
 }
 
 Outcome train_rank(Communicator& threads, const Run& run) {
-  const std::unique_ptr<Communicator> staged =
-      run.staged ? staged_communicator(threads, run.device) : nullptr;
-  Communicator& world = staged ? *staged : threads;
+  TrainConfig config = config_of(run);
+  if (run.nccl) config.device.index = threads.rank();
+  const std::unique_ptr<Communicator> own = run.staged ? staged_communicator(threads, config.device)
+                                            : run.nccl ? nccl_communicator(threads, config.device)
+                                                       : nullptr;
+  Communicator& world = own ? *own : threads;
   const auto model = [&](double dropout) {
     return tiny_gpt_loss(tiny_gpt(), {1, kTinySequence, run.dtype, dropout, {}});
   };
   const auto watch = [&](Executor& executor) {
     if (run.issued) executor.on_event = [](const ExecutorEvent&) {};
   };
-  TrainStep step(world, model(0.1), config_of(run),
-                 {[&](Tracer& t) { t.output("loss", model(0)(t)); }}, {{}, watch});
+  TrainStep step(world, model(0.1), config, {[&](Tracer& t) { t.output("loss", model(0)(t)); }},
+                 {{}, watch});
   Outcome outcome;
   const auto load = [&](std::int64_t k, const Batch& batch) {
     load_tokens(batch, k, threads.rank());
@@ -117,6 +122,15 @@ TEST_CASE("train step: replayed steps have the bits of steps issued anew") {
     for (const DType dtype : {DType::f32, DType::bf16})
       CHECK(train({.stage = stage, .dtype = dtype}).bits ==
             train({.stage = stage, .dtype = dtype, .issued = true}).bits);
+}
+
+TEST_CASE("train step: replayed steps over NCCL have the bits of steps issued anew") {
+  for (int ranks = 1; ranks <= std::min(2, device_count(DeviceType::cuda)); ++ranks)
+    for (const int stage : {0, 3}) {
+      const Outcome issued = train({.ranks = ranks, .stage = stage, .issued = true, .nccl = true});
+      CHECK(train({.ranks = ranks, .stage = stage, .nccl = true}).bits == issued.bits);
+      CHECK(train({.ranks = ranks, .stage = stage}).bits == issued.bits);
+    }
 }
 
 TEST_CASE("train step: ranks that share a GPU have the bits of ranks that copy through the host") {

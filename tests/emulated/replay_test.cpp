@@ -134,6 +134,9 @@ TEST_CASE("replay: the emulated device refuses what CUDA refuses of a recording"
   CHECK_THROWS_AS(two.wait(recorded), Error);
 
   stream.begin_recording();
+  CHECK_THROWS_AS(one.wait(recorded), Error);  // of the recording before
+  CHECK_THROWS_AS(outside.done(), Error);
+  CHECK_THROWS_AS(two.synchronize(), Error);
   two.wait(one.record());
   two.enqueue([&] { ++runs; });
   one.wait(two.record());

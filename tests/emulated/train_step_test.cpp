@@ -7,6 +7,7 @@
 
 #include "ashlar/error.hpp"
 #include "emulated/train_run.hpp"
+#include "support/late_communicator.hpp"
 
 namespace ashlar {
 namespace {

@@ -1,5 +1,7 @@
 // libnccl.so for ranks that are threads of one process. A stream is one of the CPU: operations run
 // on its thread, read the memory of the other ranks, and hang as NCCL's do when a rank is missing.
+// A stream may record them: they are numbered as they run, and a communicator does not go before
+// the recordings that it is in.
 #include "fake_nccl.hpp"
 
 #include <nccl.h>
@@ -70,7 +72,7 @@ struct Rank {
   Rank(std::shared_ptr<Clique> all, int number) : clique(std::move(all)), rank(number) {}
   const std::shared_ptr<Clique> clique;
   const int rank;
-  std::uint64_t collectives = 0;
+  std::uint64_t collectives = 0;  // that have begun
   std::uint64_t splits = 0;
   std::atomic<int> looks = 0;
   std::atomic<ncclResult_t> state = ncclSuccess;
@@ -158,7 +160,7 @@ void deliver(Rank& rank, const std::vector<Call>& calls) {
         box, [&](const auto& m) { return std::find(sent.begin(), sent.end(), m) != sent.end(); });
 }
 
-void run(Rank& rank, const std::vector<Call>& calls, std::uint64_t index) {
+void run(Rank& rank, const std::vector<Call>& calls) {
   const int launch = faults.launches++;
   if (const int delay = faults.delay_us; delay > 0)
     std::this_thread::sleep_for(std::chrono::microseconds(launch * 7919 % delay));
@@ -172,7 +174,7 @@ void run(Rank& rank, const std::vector<Call>& calls, std::uint64_t index) {
     if (call.between_two())
       messages.push_back(call);
     else
-      meet(rank, call, index++);
+      meet(rank, call, rank.collectives++);
   if (!messages.empty()) deliver(rank, messages);
 }
 
@@ -194,10 +196,8 @@ void launch_pending() {
       if (each.rank == rank && each.stream == stream) calls.push_back(each.call);
     std::erase_if(pending,
                   [&](const Pending& each) { return each.rank == rank && each.stream == stream; });
-    const std::uint64_t first = rank->collectives;
-    for (const Call& call : calls) rank->collectives += call.between_two() ? 0 : 1;
     rank->looks = faults.looks.load();
-    stream->enqueue([rank, calls, first] { run(*rank, calls, first); });
+    stream->enqueue([rank, calls] { run(*rank, calls); });
   }
 }
 
@@ -212,7 +212,22 @@ namespace {
 std::mutex cliques_mutex;
 std::map<std::string, std::shared_ptr<Clique>> cliques;
 
+/// As NCCL does, which would wait for ever.
+void await_last_work(const ncclComm& comm) {
+  const auto end =
+      std::chrono::steady_clock::now() + std::chrono::seconds(FakeNccl::kPatienceSeconds);
+  while (comm.rank.use_count() > 1) {
+    if (std::chrono::steady_clock::now() > end) {
+      ++faults.stuck;
+      return;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+}
+
 ncclResult_t add(const Call& call, ncclComm_t comm, cudaStream_t stream) {
+  ++faults.calls;
+  if (stream == nullptr) return ncclUnhandledCudaError;  // the legacy stream ends recordings
   pending.push_back({comm->rank, reinterpret_cast<ashlar::detail::StreamState*>(stream), call});
   if (depth == 0) launch_pending();
   return ncclSuccess;
@@ -300,7 +315,10 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
   return ncclSuccess;
 }
 
-ncclResult_t ncclCommFinalize(ncclComm_t) { return ncclInProgress; }
+ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  await_last_work(*comm);
+  return ncclInProgress;
+}
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   --faults.communicators;
@@ -314,6 +332,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
     comm->rank->aborted = true;
   }
   comm->rank->clique->changed.notify_all();
+  await_last_work(*comm);
   ++faults.aborts;
   return ncclCommDestroy(comm);
 }

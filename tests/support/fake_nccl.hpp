@@ -13,6 +13,11 @@ struct FakeNccl {
   /// This rank's launches find the network gone, and hang.
   std::atomic<int> cut_off = -1;
 
+  /// How long a communicator's end waits for its work to be gone from streams and recordings.
+  static constexpr int kPatienceSeconds = 20;
+
+  std::atomic<int> calls = 0;  // of collectives and messages
+  std::atomic<int> stuck = 0;  // ends of communicators that waited for longer
   std::atomic<int> aborts = 0;
   std::atomic<int> communicators = 0;  // that live
   std::atomic<int> launches = 0;

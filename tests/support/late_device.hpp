@@ -1,26 +1,29 @@
 // A device without hardware for whole training steps: what its streams are given runs when the host
 // waits for it, as late as events allow, or ahead of that as a test chooses. Its memory is mapped
-// while a stream works alone. Hosts of several ranks may share it. Recordings are held to the rules
-// of CUDA's.
+// while a stream works alone. Hosts of several ranks may share it. Streams whose work waits for
+// other ranks run it beside the host, which then moves the device by asking for events. Recordings
+// are held to the rules of CUDA's.
 #pragma once
 
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <exception>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "ashlar/error.hpp"
 #include "ashlar/memory_resource.hpp"
-#include "comm/forwarding.hpp"
 #include "runtime/stream_state.hpp"
 
 namespace ashlar::test {
@@ -36,6 +39,13 @@ class LateDevice {
     const std::scoped_lock lock(mutex_);
     streams_.push_back(std::make_unique<LateStream>(*this));
     return StreamRef(streams_.back().get());
+  }
+  /// A stream beside the host. The device outlives it.
+  std::unique_ptr<detail::StreamState> make_stream() {
+    const std::scoped_lock lock(mutex_);
+    asked_ = true;
+    streams_.push_back(std::make_unique<LateStream>(*this, true));
+    return std::make_unique<Handle>(*streams_.back());
   }
   /// The host that reads or writes it itself has an access violation.
   MemoryResource& memory() { return memory_; }
@@ -53,8 +63,11 @@ class LateDevice {
   class Memory final : public MemoryResource {
    public:
     explicit Memory(std::recursive_mutex& mutex) : mutex_(mutex) {}
-    void allow(int access) {
-      for (const auto& [block, bytes] : blocks_) ::mprotect(block, bytes, access);
+    void open() {
+      if (users_++ == 0) allow(PROT_READ | PROT_WRITE);
+    }
+    void close() {
+      if (--users_ == 0) allow(PROT_NONE);
     }
     int allocations() const { return allocations_; }
 
@@ -62,7 +75,8 @@ class LateDevice {
     void* do_allocate(std::int64_t bytes, Category, StreamRef) override {
       const std::scoped_lock lock(mutex_);
       const auto size = static_cast<std::size_t>(align_up(std::max<std::int64_t>(bytes, 1), 4096));
-      void* block = ::mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      const int access = users_ > 0 ? PROT_READ | PROT_WRITE : PROT_NONE;
+      void* block = ::mmap(nullptr, size, access, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       if (block == MAP_FAILED) throw Error("the device's memory cannot be mapped");
       blocks_.emplace(block, size);
       ++allocations_;
@@ -73,9 +87,12 @@ class LateDevice {
       ::munmap(block, blocks_.at(block));
       blocks_.erase(block);
     }
+    void allow(int access) {
+      for (const auto& [block, bytes] : blocks_) ::mprotect(block, bytes, access);
+    }
     std::recursive_mutex& mutex_;
     std::map<void*, std::size_t> blocks_;
-    int allocations_ = 0;
+    int users_ = 0, allocations_ = 0;
   };
 
   class LateStream;
@@ -85,7 +102,9 @@ class LateDevice {
     explicit LateEvent(LateStream& on) : stream(on) {}
     bool done() const override {
       const std::scoped_lock lock(stream.device().mutex_);
-      if (recorded) throw Error("the host asks for an event of a recording");
+      if (recorded != 0) throw Error("the host asks for an event of a recording");
+      if (stream.device().recording_) throw Error("the host asks for an event as it records");
+      if (!happened && stream.device().asked_) stream.device().move(stream);
       return happened;
     }
     void wait() const override {
@@ -100,7 +119,7 @@ class LateDevice {
     }
     LateStream& stream;
     bool happened = false;
-    bool recorded = false;
+    int recorded = 0;  // number of the recording that it is of; 0: it happens
   };
 
   /// One call on a stream: work, what it waits for, or an event to record.
@@ -111,7 +130,11 @@ class LateDevice {
 
   class LateStream final : public detail::StreamState {
    public:
-    explicit LateStream(LateDevice& owner) : StreamState(Device{}), device_(owner) {}
+    /// @param beside the host
+    explicit LateStream(LateDevice& owner, bool beside = false)
+        : StreamState(Device{}), device_(owner) {
+      if (beside) worker_.emplace();
+    }
     LateDevice& device() const { return device_; }
     int waits() const { return waits_; }
 
@@ -123,8 +146,9 @@ class LateDevice {
                         device_.lost_wait == waits_;
       ++waits_;
       if (lost) return;
-      if (event->recorded) {
-        if (device_.recording_ == nullptr) throw Error("the event is of a recording");
+      if (event->recorded != 0) {
+        if (!device_.recording_ || device_.recording_->number != event->recorded)
+          throw Error("the event is of a recording");
         if (!recording_) recording_ = device_.recording_;
       } else if (recording_) {
         throw Error("a recording waits for what is not recorded");
@@ -134,15 +158,16 @@ class LateDevice {
     std::shared_ptr<detail::EventState> record() override {
       const std::scoped_lock lock(device_.mutex_);
       auto event = std::make_shared<LateEvent>(*this);
-      event->recorded = recording_ != nullptr;
+      event->recorded = recording_ ? recording_->number : 0;
       push({{}, {}, event});
       return event;
     }
     void synchronize() override {
       const std::scoped_lock lock(device_.mutex_);
       if (recording_) throw Error("the host waits for a recording");
-      if (!queue_.empty()) ++device_.host_waits_;
-      while (!queue_.empty())
+      if (device_.recording_) throw Error("the host waits for a stream as it records");
+      if (!empty()) ++device_.host_waits_;
+      while (!empty())
         if (!device_.go_on(*this)) throw Error("the streams wait for each other");
       if (const auto error = std::exchange(error_, nullptr)) std::rethrow_exception(error);
     }
@@ -150,10 +175,10 @@ class LateDevice {
     void begin_recording() override {
       const std::scoped_lock lock(device_.mutex_);
       if (device_.recording_) throw Error("one recording at a time");
-      ++device_.recordings;
-      recording_ = device_.recording_ = std::make_shared<Recording>(*this);
+      recording_ = device_.recording_ = std::make_shared<Recording>(*this, ++device_.recordings);
     }
     std::unique_ptr<detail::RecordingState> end_recording() override;
+    bool recording() const override { return recording_ != nullptr; }
 
     void push(Piece piece) {
       const std::scoped_lock lock(device_.mutex_);
@@ -164,6 +189,7 @@ class LateDevice {
 
     /// Runs the next piece. @param needed if it waits for another stream, that one goes first
     bool advance(bool needed) {
+      if (flying_) return land();
       if (busy_ || queue_.empty()) return false;
       const auto before = queue_.front().before;
       busy_ = true;
@@ -172,6 +198,10 @@ class LateDevice {
       if (before && !before->happened) return false;
       const Piece piece = std::move(queue_.front());
       queue_.pop_front();
+      if (piece.work && worker_) {
+        take_off(piece.work);
+        return true;
+      }
       busy_ = true;
       if (piece.work) run(piece.work);
       if (piece.mark) piece.mark->happened = true;
@@ -186,17 +216,44 @@ class LateDevice {
     std::size_t lost_index() const {
       return static_cast<std::size_t>(std::max(device_.lost_stream, 0));
     }
+    bool empty() const { return queue_.empty() && !flying_; }
     void run(const std::function<void()>& work) {
-      device_.memory_.allow(PROT_READ | PROT_WRITE);
+      device_.memory_.open();
+      call(work);
+      device_.memory_.close();
+    }
+    void call(const std::function<void()>& work) {
       try {
         work();
       } catch (...) {
         if (!error_) error_ = std::current_exception();
       }
-      device_.memory_.allow(PROT_NONE);
+    }
+    void take_off(const std::function<void()>& work) {
+      device_.memory_.open();
+      StreamRef(*worker_).enqueue([this, work] { call(work); });
+      landed_ = StreamRef(*worker_).record();
+      flying_ = true;
+    }
+    /// What runs beside the host may end before the host goes on.
+    void stay() {
+      const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+      while (flying_ && !landed_.done() && std::chrono::steady_clock::now() < end)
+        std::this_thread::yield();
+    }
+    /// @return whether what runs beside the host has ended
+    bool land() {
+      if (!landed_.done()) return false;
+      flying_ = false;
+      device_.memory_.close();
+      device_.run_ahead();
+      return true;
     }
 
     LateDevice& device_;
+    std::optional<Stream> worker_;
+    Event landed_;
+    bool flying_ = false;
     std::deque<Piece> queue_;
     std::shared_ptr<Recording> recording_;  // that this stream takes part in
     bool busy_ = false;
@@ -204,9 +261,19 @@ class LateDevice {
     std::exception_ptr error_;
   };
 
+  /// What the owner of a stream of the device has.
+  struct Handle final : detail::StreamState {
+    explicit Handle(LateStream& of) : StreamState(Device{}), stream(of) {}
+    void enqueue(std::function<void()> work) override { stream.enqueue(std::move(work)); }
+    void wait(const std::shared_ptr<detail::EventState>& event) override { stream.wait(event); }
+    std::shared_ptr<detail::EventState> record() override { return stream.record(); }
+    void synchronize() override { stream.synchronize(); }
+    LateStream& stream;
+  };
+
   /// Calls in the order that they were made in.
   struct Recording {
-    explicit Recording(LateStream& stream) : origin(stream) {}
+    Recording(LateStream& stream, int which) : origin(stream), number(which) {}
     void add(LateStream& stream, Piece piece) { calls.emplace_back(&stream, std::move(piece)); }
     /// As CUDA: the origin waits for each stream's last event.
     bool is_joined(const LateStream& stream) const {
@@ -231,6 +298,7 @@ class LateDevice {
       }
     }
     LateStream& origin;
+    const int number;
     std::vector<std::pair<LateStream*, Piece>> calls;
   };
 
@@ -248,7 +316,18 @@ class LateDevice {
   bool go_on(LateStream& stream) {
     for (int i = 0; ahead_ == Ahead::shuffled && i < 32; ++i)
       if (streams_[random_() % streams_.size()]->advance(false)) return true;
-    return stream.advance(true);
+    if (stream.advance(true)) return true;
+    const auto flies = [](const auto& each) { return each->flying_; };
+    if (std::none_of(streams_.begin(), streams_.end(), flies)) return false;
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+    return true;
+  }
+
+  /// A piece for the sake of `stream`, or of others; waits for none.
+  void move(LateStream& stream) {
+    if (stream.advance(false)) return;
+    for (const auto& other : streams_)
+      if (other->advance(false)) return;
   }
 
   void run_ahead() {
@@ -257,8 +336,7 @@ class LateDevice {
       streams_[random_() % streams_.size()]->advance(false);
     for (std::size_t s = 0; s < streams_.size(); ++s) {
       const bool chosen = s == 0 ? ahead_ == Ahead::first : ahead_ == Ahead::others;
-      while (chosen && streams_[s]->advance(false)) {
-      }
+      while (chosen && streams_[s]->advance(false)) streams_[s]->stay();
     }
     running_ahead_ = false;
   }
@@ -268,6 +346,7 @@ class LateDevice {
   Ahead ahead_;
   std::mt19937 random_;
   bool running_ahead_ = false;
+  bool asked_ = false;  // the device moves as the host asks
   int host_waits_ = 0;
   std::shared_ptr<Recording> recording_;
   std::vector<std::unique_ptr<LateStream>> streams_;
@@ -283,81 +362,5 @@ inline std::unique_ptr<detail::RecordingState> LateDevice::LateStream::end_recor
   }
   return std::make_unique<Replay>(recording);
 }
-
-/// Collectives in the order of a stream of their own, as a GPU's are; on the inline stream they are
-/// the inner communicator's. A test may have it lose an order between streams.
-class LateCommunicator : public detail::ForwardingCommunicator {
- public:
-  LateCommunicator(Communicator& inner, LateDevice& device)
-      : ForwardingCommunicator(inner), window_(device.memory()), ours_(device.stream()) {}
-
-  MemoryResource& window() override { return window_; }
-
-  int sums = 0, joins = 0;
-  int lost_sum = -1, lost_join = -1;  // number of the sum that starts at once, of the lost join
-
-  Work all_gather(std::span<const Transfer> flats, std::string_view label,
-                  StreamRef stream) override {
-    if (stream.is_inline()) return inner_.all_gather(flats, label, stream);
-    ours_.wait(stream.record());
-    return later([this, all = copy_of(flats), name = std::string(label)] {
-      return inner_.all_gather(all, name);
-    });
-  }
-  Work reduce_scatter(std::span<const Transfer> flats, const ReduceOptions& options,
-                      std::string_view label, StreamRef stream) override {
-    if (stream.is_inline()) return inner_.reduce_scatter(flats, options, label, stream);
-    await_terms(stream);
-    return later([this, options, all = copy_of(flats), name = std::string(label)] {
-      return inner_.reduce_scatter(all, options, name);
-    });
-  }
-  Work all_reduce(TensorView values, std::string_view label, StreamRef stream) override {
-    if (stream.is_inline()) return inner_.all_reduce(values, label, stream);
-    await_terms(stream);
-    return later(
-        [this, values, name = std::string(label)] { return inner_.all_reduce(values, name); });
-  }
-
- private:
-  struct LateWork final : Work::State {
-    explicit LateWork(LateCommunicator& by) : communicator(by) {}
-    void wait() override {
-      finished.wait();
-      if (error) std::rethrow_exception(error);
-    }
-    bool done() const override { return finished.done(); }
-    void join(StreamRef stream) override {
-      if (communicator.joins++ != communicator.lost_join) stream.wait(finished);
-    }
-    LateCommunicator& communicator;
-    Event finished;
-    std::exception_ptr error;
-  };
-
-  static std::vector<Transfer> copy_of(std::span<const Transfer> flats) {
-    return {flats.begin(), flats.end()};
-  }
-
-  void await_terms(StreamRef stream) {
-    if (sums++ != lost_sum) ours_.wait(stream.record());
-  }
-
-  Work later(std::function<Work()> call) {
-    const auto work = std::make_shared<LateWork>(*this);
-    ours_.enqueue([work, call = std::move(call)] {
-      try {
-        call().wait();
-      } catch (...) {
-        work->error = std::current_exception();
-      }
-    });
-    work->finished = ours_.record();
-    return Work(work);
-  }
-
-  MemoryResource& window_;
-  StreamRef ours_;
-};
 
 }  // namespace ashlar::test
