@@ -2,6 +2,8 @@
 // C^T = op(B)^T op(A)^T, whose operands are ours with A and B exchanged and rows called columns.
 #include "cuda/cublaslt.hpp"
 
+#include <fmt/format.h>
+
 #include <bit>
 
 #include "ashlar/error.hpp"
@@ -16,8 +18,10 @@ cudaDataType_t type_of(DType dtype) {
                         std::string(name_of(dtype)) + ": cast first, or run on the CPU");
 }
 
+}  // namespace
+
 /// The library's descriptors of one product.
-class Descriptors {
+class CublasLt::Descriptors {
  public:
   Descriptors(const CublasLtLibrary& library, const Product& product, const std::byte* bias)
       : library_(library) {
@@ -70,6 +74,8 @@ class Descriptors {
   const CublasLtLibrary& library_;
 };
 
+namespace {
+
 /// Partial sums of a split product are added in f32, so that a result is rounded once.
 cublasLtMatmulPreferenceOpaque_t preference_of(const CublasLtLibrary& library,
                                                const Product& product) {
@@ -93,9 +99,8 @@ cublasLtMatmulPreferenceOpaque_t preference_of(const CublasLtLibrary& library,
   return preference;
 }
 
-cublasLtMatmulAlgo_t algorithm_of(const AlgorithmWords& words) {
-  return std::bit_cast<cublasLtMatmulAlgo_t>(words);
-}
+/// In the place of a bias that is not known yet; the library may look at its alignment.
+const std::byte* const kSomeBias = reinterpret_cast<const std::byte*>(kLibraryAlignment);
 
 }  // namespace
 
@@ -106,32 +111,68 @@ CublasLt::CublasLt(const CublasLtLibrary& library, int sm, Algorithms& algorithm
 
 CublasLt::~CublasLt() { library_.destroy(handle_); }
 
+AlgorithmKey CublasLt::key_of(const Product& product) const {
+  return {product, sm_, library_.get_version()};
+}
+
+AlgorithmEntry CublasLt::choose(const Product& product, const AlgorithmWords* given) const {
+  Descriptors d(library_, product, kSomeBias);
+  return {key_of(product), choose(product, d, given)};
+}
+
+std::vector<AlgorithmEntry> CublasLt::candidates(const Product& product, int count) const {
+  Descriptors d(library_, product, kSomeBias);
+  std::vector<AlgorithmEntry> entries;
+  for (const AlgorithmWords& words : heuristics(product, d, count))
+    entries.push_back({key_of(product), words});
+  return entries;
+}
+
+AlgorithmWords CublasLt::choose(const Product& product, Descriptors& d,
+                                const AlgorithmWords* given) const {
+  const std::string_view whose = given != nullptr ? "rank 0's" : "the committed table's";
+  return algorithms_.choose(
+      key_of(product), given,
+      [&](const AlgorithmWords& words) { require_works(product, d, words, whose); },
+      [&] { return heuristics(product, d, 1).front(); });
+}
+
+void CublasLt::require_works(const Product& product, Descriptors& d, const AlgorithmWords& words,
+                             std::string_view whose) const {
+  const auto algorithm = std::bit_cast<cublasLtMatmulAlgo_t>(words);
+  cublasLtMatmulHeuristicResult_t found = {};
+  const std::string what = fmt::format("{} algorithm for {}", whose, describe(product));
+  library_.check(library_.algorithm_check(handle_, &d.operation, &d.left, &d.right, &d.result,
+                                          &d.result, &algorithm, &found),
+                 what);
+  if (found.workspaceSize > static_cast<std::size_t>(kLibraryBytes))
+    throw CudaError("cuBLASLt: " + what + " needs more than the 32 MiB that are planned");
+}
+
+std::vector<AlgorithmWords> CublasLt::heuristics(const Product& product, Descriptors& d,
+                                                 int count) const {
+  cublasLtMatmulPreferenceOpaque_t preference = preference_of(library_, product);
+  std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<std::size_t>(count));
+  int found = 0;
+  const std::string what = "no algorithm for " + describe(product);
+  library_.check(library_.get_heuristic(handle_, &d.operation, &d.left, &d.right, &d.result,
+                                        &d.result, &preference, count, results.data(), &found),
+                 what);
+  std::vector<AlgorithmWords> words;
+  for (int i = 0; i < found; ++i) {
+    const cublasLtMatmulHeuristicResult_t& result = results[static_cast<std::size_t>(i)];
+    if (result.state == CUBLAS_STATUS_SUCCESS)
+      words.push_back(std::bit_cast<AlgorithmWords>(result.algo));
+  }
+  if (words.empty())
+    library_.check(found == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : results[0].state, what);
+  return words;
+}
+
 void CublasLt::multiply(const Product& product, const ProductOperands& operands,
                         std::byte* workspace, cudaStream_t stream) const {
   Descriptors d(library_, product, operands.bias);
-  const auto check_entry = [&](const AlgorithmWords& words) {
-    const cublasLtMatmulAlgo_t algorithm = algorithm_of(words);
-    cublasLtMatmulHeuristicResult_t found = {};
-    const std::string what = "the committed table's algorithm for " + describe(product);
-    library_.check(library_.algorithm_check(handle_, &d.operation, &d.left, &d.right, &d.result,
-                                            &d.result, &algorithm, &found),
-                   what);
-    if (found.workspaceSize > static_cast<std::size_t>(kLibraryBytes))
-      throw CudaError("cuBLASLt: " + what + " needs more than the 32 MiB that are planned");
-  };
-  const auto ask = [&] {
-    cublasLtMatmulPreferenceOpaque_t preference = preference_of(library_, product);
-    cublasLtMatmulHeuristicResult_t first = {};
-    int count = 0;
-    const std::string what = "no algorithm for " + describe(product);
-    library_.check(library_.get_heuristic(handle_, &d.operation, &d.left, &d.right, &d.result,
-                                          &d.result, &preference, 1, &first, &count),
-                   what);
-    library_.check(count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : first.state, what);
-    return std::bit_cast<AlgorithmWords>(first.algo);
-  };
-  const AlgorithmKey key{product, sm_, library_.get_version()};
-  const cublasLtMatmulAlgo_t algorithm = algorithm_of(algorithms_.choose(key, check_entry, ask));
+  const auto algorithm = std::bit_cast<cublasLtMatmulAlgo_t>(choose(product, d, nullptr));
   const float one = 1, before = product.gemm.accumulate ? 1 : 0;
   const cublasStatus_t status =
       library_.matmul(handle_, &d.operation, &one, operands.b, &d.left, operands.a, &d.right,

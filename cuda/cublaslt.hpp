@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
+#include <vector>
 
 #include "cuda/cublaslt_algorithms.hpp"
 #include "cuda/cublaslt_library.hpp"
@@ -42,7 +44,23 @@ class CublasLt {
   void multiply(const Product& product, const ProductOperands& operands, std::byte* workspace,
                 cudaStream_t stream) const;
 
+  /// What its algorithm is chosen by here.
+  AlgorithmKey key_of(const Product& product) const;
+  /// What multiply does the product with from now on. @param given another rank's choice, in the
+  /// place of this one's unless it was made before; null: none
+  /// @throws as multiply, and CudaError where `given` does not work here.
+  AlgorithmEntry choose(const Product& product, const AlgorithmWords* given = nullptr) const;
+  /// The library's heuristics, the first first: at least one, at most `count`. Chooses nothing.
+  /// @throws as multiply.
+  std::vector<AlgorithmEntry> candidates(const Product& product, int count) const;
+
  private:
+  class Descriptors;
+  AlgorithmWords choose(const Product& product, Descriptors& d, const AlgorithmWords* given) const;
+  void require_works(const Product& product, Descriptors& d, const AlgorithmWords& words,
+                     std::string_view whose) const;
+  std::vector<AlgorithmWords> heuristics(const Product& product, Descriptors& d, int count) const;
+
   const CublasLtLibrary& library_;
   Algorithms& algorithms_;
   int sm_;

@@ -33,6 +33,12 @@ std::string table_line(const AlgorithmEntry& entry) {
       p.aligned, entry.key.sm, entry.key.version, fmt::join(entry.words, ", "));
 }
 
+std::uint64_t hash_of(std::span<const AlgorithmEntry> entries) {
+  std::uint64_t hash = kFnvBasis;
+  for (const AlgorithmEntry& entry : entries) hash = fnv1a64(table_line(entry), hash);
+  return hash;
+}
+
 Algorithms::Algorithms(std::span<const AlgorithmEntry> table) : table_(table) {}
 
 const AlgorithmWords* Algorithms::find_committed(const AlgorithmKey& key) const {
@@ -45,12 +51,6 @@ std::vector<AlgorithmEntry> Algorithms::chosen() const {
   std::vector<AlgorithmEntry> entries;
   for (const auto& [key, words] : chosen_) entries.push_back({key, words});
   return entries;
-}
-
-std::uint64_t Algorithms::hash() const {
-  std::uint64_t hash = kFnvBasis;
-  for (const AlgorithmEntry& entry : chosen()) hash = fnv1a64(table_line(entry), hash);
-  return hash;
 }
 
 }  // namespace ashlar::cuda

@@ -47,31 +47,33 @@ struct AlgorithmEntry {
 std::span<const AlgorithmEntry> committed_algorithms();
 /// The entry as it stands in cublaslt_table.cpp.
 std::string table_line(const AlgorithmEntry& entry);
+/// Equal for equal entries in the same order.
+std::uint64_t hash_of(std::span<const AlgorithmEntry> entries);
 
 /// Thread-safe.
 class Algorithms {
  public:
   explicit Algorithms(std::span<const AlgorithmEntry> table = committed_algorithms());
 
-  /// The choice made before, else the table's, else the library's first heuristic.
-  /// @param check finds that a choice of the table works here, or throws; at most once a key
-  /// @param ask asks the library, or throws; likewise
+  /// The choice made before, else `given`, else the table's, else the library's first heuristic.
+  /// @param given another rank's; null: none
+  /// @param check finds that what was given or stands in the table works here, or throws; at most
+  /// once a key  @param ask asks the library, or throws; likewise
   template <class Check, class Ask>
-  AlgorithmWords choose(const AlgorithmKey& key, const Check& check, const Ask& ask) {
+  AlgorithmWords choose(const AlgorithmKey& key, const AlgorithmWords* given, const Check& check,
+                        const Ask& ask) {
     const std::scoped_lock lock(mutex_);
     const auto made = chosen_.find(key);
     if (made != chosen_.end()) return made->second;
-    const AlgorithmWords* committed = find_committed(key);
-    if (committed != nullptr) check(*committed);
-    const AlgorithmWords words = committed != nullptr ? *committed : ask();
+    const AlgorithmWords* known = given != nullptr ? given : find_committed(key);
+    if (known != nullptr) check(*known);
+    const AlgorithmWords words = known != nullptr ? *known : ask();
     chosen_.emplace(key, words);
     return words;
   }
 
   /// All choices made so far, in ascending order of their keys.
   std::vector<AlgorithmEntry> chosen() const;
-  /// Of chosen(): equal on two ranks that chose alike.
-  std::uint64_t hash() const;
 
  private:
   const AlgorithmWords* find_committed(const AlgorithmKey& key) const;

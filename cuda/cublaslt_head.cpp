@@ -57,14 +57,29 @@ class HeadRun {
     double* slope = mean + 1;
     if (loss != nullptr) target_scale(a_.context, targets(0), head_.rows, nullptr, mean);
     if (dloss != nullptr) target_scale(a_.context, targets(0), head_.rows, dloss, slope);
-    for (std::int64_t first = 0; first < head_.rows; first += layout_.chunk)
-      run_chunk(first, std::min(layout_.chunk, head_.rows - first),
-                dloss == nullptr ? nullptr : slope);
+    for_each_chunk([&](std::int64_t first, std::int64_t rows) {
+      run_chunk(first, rows, dloss == nullptr ? nullptr : slope);
+    });
     if (head_.dweight) finish_dweight();
     if (loss != nullptr) sum_losses(a_.context, at<double>(layout_.losses), head_.rows, mean, loss);
   }
 
+  std::vector<ProductCall> calls() const {
+    std::vector<ProductCall> all;
+    for_each_chunk([&](std::int64_t first, std::int64_t rows) {
+      all.push_back(logits_call(first, rows));
+      if (head_.dx) all.push_back(dx_call(first, rows));
+      if (head_.dweight) all.push_back(dweight_call(first, rows));
+    });
+    return all;
+  }
+
  private:
+  template <class Body>
+  void for_each_chunk(const Body& body) const {
+    for (std::int64_t first = 0; first < head_.rows; first += layout_.chunk)
+      body(first, std::min(layout_.chunk, head_.rows - first));
+  }
   template <typename T = std::byte>
   T* at(std::int64_t offset) const {
     return reinterpret_cast<T*>(a_.workspace + offset);
@@ -72,41 +87,58 @@ class HeadRun {
   const std::int32_t* targets(std::int64_t row) const {
     return a_.inputs[2].as<const std::int32_t>() + row;
   }
-  void multiply(const Gemm& gemm, const ProductOperands& operands) const {
-    run_product(a_.context, {.gemm = gemm}, operands, at(layout_.library));
+  void multiply(const ProductCall& call) const {
+    run_product(a_.context, call.product, call.operands, at(layout_.library));
   }
 
   void run_chunk(std::int64_t first, std::int64_t rows, const double* slope) const {
-    const std::int64_t v = head_.vocabulary, c = head_.channels;
     const DType dtype = head_.dtype;
-    const std::int64_t from = first * c * size_of(dtype);
     std::byte* logits = at(layout_.logits);
-    const std::byte *x = a_.inputs[0].data + from, *weight = a_.inputs[1].data;
-    multiply({.m = rows,
-              .n = v,
-              .k = c,
-              .transpose_b = true,
-              .ldc = layout_.stride,
-              .dtype = dtype,
-              .result = dtype},
-             {x, weight, nullptr, logits});
-    const HeadRows chunk{logits, dtype, rows, v, layout_.stride, targets(first)};
+    multiply(logits_call(first, rows));
+    const HeadRows chunk{logits, dtype, rows, head_.vocabulary, layout_.stride, targets(first)};
     double* losses = at<double>(layout_.losses) + first;
     if (slope == nullptr) return negative_log_likelihood(a_.context, chunk, losses);
     negative_log_likelihood_gradient(a_.context, chunk, slope, losses, logits, dtype);
-    if (head_.dx)
-      multiply({.m = rows, .n = c, .k = v, .lda = layout_.stride, .dtype = dtype, .result = dtype},
-               {logits, weight, nullptr, dx_ + from});
-    if (head_.dweight)
-      multiply({.m = v,
-                .n = c,
-                .k = rows,
-                .transpose_a = true,
-                .lda = layout_.stride,
-                .dtype = dtype,
-                .result = layout_.sums_apart ? DType::f32 : head_.dweight_dtype,
-                .accumulate = first > 0},
-               {logits, x, nullptr, layout_.sums_apart ? at(layout_.sums) : dweight_});
+    if (head_.dx) multiply(dx_call(first, rows));
+    if (head_.dweight) multiply(dweight_call(first, rows));
+  }
+
+  /// Bytes from the first row of x, and of dx, to row `first`.
+  std::int64_t offset(std::int64_t first) const {
+    return first * head_.channels * size_of(head_.dtype);
+  }
+  ProductCall logits_call(std::int64_t first, std::int64_t rows) const {
+    const Gemm gemm{.m = rows,
+                    .n = head_.vocabulary,
+                    .k = head_.channels,
+                    .transpose_b = true,
+                    .ldc = layout_.stride,
+                    .dtype = head_.dtype,
+                    .result = head_.dtype};
+    return {{.gemm = gemm},
+            {a_.inputs[0].data + offset(first), a_.inputs[1].data, nullptr, at(layout_.logits)}};
+  }
+  ProductCall dx_call(std::int64_t first, std::int64_t rows) const {
+    const Gemm gemm{.m = rows,
+                    .n = head_.channels,
+                    .k = head_.vocabulary,
+                    .lda = layout_.stride,
+                    .dtype = head_.dtype,
+                    .result = head_.dtype};
+    return {{.gemm = gemm}, {at(layout_.logits), a_.inputs[1].data, nullptr, dx_ + offset(first)}};
+  }
+  ProductCall dweight_call(std::int64_t first, std::int64_t rows) const {
+    const Gemm gemm{.m = head_.vocabulary,
+                    .n = head_.channels,
+                    .k = rows,
+                    .transpose_a = true,
+                    .lda = layout_.stride,
+                    .dtype = head_.dtype,
+                    .result = layout_.sums_apart ? DType::f32 : head_.dweight_dtype,
+                    .accumulate = first > 0};
+    return {{.gemm = gemm},
+            {at(layout_.logits), a_.inputs[0].data + offset(first), nullptr,
+             layout_.sums_apart ? at(layout_.sums) : dweight_}};
   }
 
   void finish_dweight() const {
@@ -135,6 +167,11 @@ Head head_of_views(const KernelArguments& a) {
 
 std::int64_t head_workspace(const OpShapes& shapes) {
   return HeadLayout(head_of(shapes.inputs, shapes.attributes)).end;
+}
+
+std::vector<ProductCall> head_calls(std::string_view op, const KernelArguments& a) {
+  const std::size_t first_gradient = op == "linear_cross_entropy_with_gradient" ? 1 : 0;
+  return HeadRun(a, head_of_views(a), first_gradient).calls();
 }
 
 void linear_cross_entropy(const KernelArguments& a) {

@@ -41,9 +41,8 @@ std::array<TensorType, 3> types_of(std::span<const TensorView> inputs) {
   return types;
 }
 
-void run_linear(const KernelArguments& a, const TensorView& result) {
-  run_product(a.context, {.gemm = linear_gemm(types_of(a.inputs))},
-              {a.inputs[0].data, a.inputs[1].data, a.inputs[2].data, result.data}, a.workspace);
+void run(const KernelArguments& a, const ProductCall& call) {
+  run_product(a.context, call.product, call.operands, a.workspace);
 }
 
 }  // namespace
@@ -54,39 +53,53 @@ const Kernel* find_product(std::string_view op) { return find_in(kTable, op); }
 
 std::int64_t product_workspace(const OpShapes&) { return kProductWorkspace; }
 
+Product multiplied(Product product, const ProductOperands& operands) {
+  Gemm& g = product.gemm;
+  g = with_leading_dimensions(g);
+  product.aligned = is_aligned(operands.a) && is_aligned(operands.b) && is_aligned(operands.c);
+  if (g.bias && !is_aligned(operands.bias)) {
+    g.accumulate = true;
+    g.bias = false;
+  }
+  return product;
+}
+
 void run_product(const RunContext& context, Product product, const ProductOperands& operands,
                  std::byte* workspace) {
+  const Product asked = multiplied(product, operands);
   Gemm& g = product.gemm;
   g = with_leading_dimensions(g);
   if (g.m == 0 || g.n == 0 || product.batch == 0) return;
-  product.aligned = is_aligned(operands.a) && is_aligned(operands.b) && is_aligned(operands.c);
   const bool empty = g.k == 0;
-  if (empty ? !g.accumulate : g.bias && !is_aligned(operands.bias)) {
+  if (empty ? !g.accumulate : g.bias && !asked.gemm.bias)
     fill(context, product, operands.bias, operands.c);
-    g.accumulate = g.bias;
-    g.bias = false;
-  }
   if (empty) return;
   const ProductPlace place = product_place(context.stream);
-  place.library.multiply(product, operands, workspace, place.stream);
+  place.library.multiply(asked, operands, workspace, place.stream);
 }
 
-void matmul(const KernelArguments& a) {
+ProductCall matmul_call(const KernelArguments& a) {
   const MatmulBatch batch = matmul_batch(types_of(a.inputs), a.attributes);
   const Gemm& g = batch.gemm;
-  run_product(a.context,
-              {.gemm = g,
-               .batch = batch.count,
-               .stride_a = g.m * g.k,
-               .stride_b = batch.shared_b ? 0 : g.k * g.n,
-               .stride_c = g.m * g.n},
-              {a.inputs[0].data, a.inputs[1].data, nullptr, a.outputs[0].data}, a.workspace);
+  return {{.gemm = g,
+           .batch = batch.count,
+           .stride_a = g.m * g.k,
+           .stride_b = batch.shared_b ? 0 : g.k * g.n,
+           .stride_c = g.m * g.n},
+          {a.inputs[0].data, a.inputs[1].data, nullptr, a.outputs[0].data}};
 }
 
-void linear(const KernelArguments& a) { run_linear(a, a.outputs[0]); }
+ProductCall linear_call(const KernelArguments& a) {
+  return {{.gemm = linear_gemm(types_of(a.inputs))},
+          {a.inputs[0].data, a.inputs[1].data, a.inputs[2].data, a.outputs.back().data}};
+}
+
+void matmul(const KernelArguments& a) { run(a, matmul_call(a)); }
+
+void linear(const KernelArguments& a) { run(a, linear_call(a)); }
 
 void linear_gelu(const KernelArguments& a) {
-  run_linear(a, a.outputs[1]);
+  run(a, linear_call(a));
   gelu({.context = a.context,
         .attributes = a.attributes,
         .inputs = a.outputs.subspan(1),

@@ -3,6 +3,7 @@
 
 #include "cuda/cublaslt.hpp"
 #include "cuda/kernels.hpp"
+#include "graph/program.hpp"
 
 namespace ashlar::cuda {
 
@@ -25,8 +26,24 @@ void linear_cross_entropy_gradient(const KernelArguments& arguments);
 void linear_cross_entropy_with_gradient(const KernelArguments& arguments);
 std::int64_t head_workspace(const OpShapes& shapes);
 
-/// A product on the context's stream. A bias that does not begin at a multiple of 16 bytes is
-/// written to C first and added to. @throws as CublasLt::multiply does.
+/// A product of a row, and where its operands lie.
+struct ProductCall {
+  Product product;
+  ProductOperands operands;
+};
+// What the rows above give the library, in order. Nothing is read through the pointers.
+ProductCall matmul_call(const KernelArguments& arguments);
+ProductCall linear_call(const KernelArguments& arguments);  // of linear_gelu too
+std::vector<ProductCall> head_calls(std::string_view op, const KernelArguments& arguments);
+
+/// The products of all steps of `programs`, each once, in ascending order, as multiply is asked for
+/// them: memory as it is planned for rank 0.
+std::vector<Product> products_of(std::span<const Program> programs);
+
+/// The product that the library is asked for: with leading dimensions, and a bias only where it may
+/// be fused: one that does not begin at a multiple of 16 bytes is written to C first and added to.
+Product multiplied(Product product, const ProductOperands& operands);
+/// A product on the context's stream. @throws as CublasLt::multiply does.
 void run_product(const RunContext& context, Product product, const ProductOperands& operands,
                  std::byte* workspace);
 

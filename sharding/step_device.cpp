@@ -12,6 +12,7 @@ StepDevice::StepDevice(const TrainConfig& config)
     : stream_(config.device),
       side_{cuda_backend(config.threads, compute_capability(config.device), config.deterministic),
             {stream_, &pinned_memory()},
+            agree_on_products,
             detail::device_cache(config.device)} {
   detail::make_current(config.device);
 }

@@ -68,6 +68,7 @@ struct TrainStep::Implementation : CompiledStep {
         groups(ranks),
         pool(config.threads),
         target(device != nullptr ? device->target : ExecutionTarget()),
+        agree_on_products(device != nullptr ? device->agree_on_products : nullptr),
         device_memory(device != nullptr ? device->memory : nullptr) {
     if (!device_memory || device->sums_on_host) communicator_bytes = 0;
     for (const Program& program : programs) require_kernels(program.graph, program.backend);
@@ -77,6 +78,8 @@ struct TrainStep::Implementation : CompiledStep {
   void start(const Hooks& hooks) {
     if (hooks.compiled) hooks.compiled(programs[0]);
     agree();
+    if (agree_on_products != nullptr)
+      product_hash = agree_on_products(communicator, programs, target.stream);
     split();
     allocate();
     if (hooks.bound) hooks.bound(*executors[0]);
@@ -310,6 +313,8 @@ struct TrainStep::Implementation : CompiledStep {
   RankGroups groups;
   ThreadPool pool;
   ExecutionTarget target;
+  decltype(DeviceSide::agree_on_products) agree_on_products;
+  std::uint64_t product_hash = 0;
   std::shared_ptr<CachingResource> device_memory;  // null: not measured
   PerSpace<Buffer> arenas;
   PerSpace<std::byte*> bases{};
@@ -393,6 +398,11 @@ PerCategory<std::int64_t> TrainStep::state_bytes() const {
 std::int64_t TrainStep::allocated_bytes() const { return implementation_->allocated; }
 std::int64_t TrainStep::window_bytes() const {
   return implementation_->arenas[1].bytes() + implementation_->arenas[3].bytes();
+}
+ProductChoices TrainStep::product_choices() const {
+  const Implementation& self = *implementation_;
+  if (self.product_hash == 0) return {};
+  return {self.programs[0].backend.cpu, fmt::format("{:016x}", self.product_hash)};
 }
 SentBytes TrainStep::sent_bytes() const {
   SentBytes sent{};

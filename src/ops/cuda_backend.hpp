@@ -6,6 +6,8 @@
 
 namespace ashlar {
 
+struct Program;
+
 /// Attention by cuDNN (on sm_80, sm_90 and sm_100), products by cuBLASLt and kernels of our own;
 /// what has none is refused when a step is compiled. Needs no device. @param threads of the host,
 /// per rank  @param sm the GPU's compute capability: 90 for 9.0
@@ -13,6 +15,17 @@ namespace ashlar {
 /// quickest engine may add them in any order
 /// @throws CudaError where CUDA was not built in.
 Backend cuda_backend(int threads, int sm, bool deterministic = true);
+
+/// Before the first run of `programs`, which are the same on all ranks: rank 0 chooses an algorithm
+/// of cuBLASLt for each of their products, by the committed table or else the library's first
+/// heuristic, and all ranks use it from then on. Collective.
+/// @param stream of the device that the programs run on
+/// @return a hash of the choices for the first program, equal on all ranks; 0 where no program has
+/// a product
+/// @throws on every rank: InvalidArgument where GPUs or versions of the library differ, or a rank
+/// had chosen otherwise before; CudaError where the library is missing or has no algorithm.
+std::uint64_t agree_on_products(Communicator& ranks, std::span<const Program> programs,
+                                StreamRef stream);
 
 /// 90 for compute capability 9.0. @throws CudaError where the device does not work.
 int compute_capability(Device device);

@@ -9,6 +9,9 @@
 
 namespace ashlar::test {
 
+/// Where the calling thread's products run; null: on a library that all such threads share.
+inline thread_local const cuda::CublasLt* own_library = nullptr;
+
 /// The faults end with this object.
 class Faults {
  public:
@@ -18,6 +21,8 @@ class Faults {
     fake.create_result = fake.matmul_result = 0;
     fake.no_algorithm = false;
     fake.workspace = -1;
+    fake.first_way = 0;
+    fake.candidates = 1;
   }
   Faults(const Faults&) = delete;
   Faults& operator=(const Faults&) = delete;

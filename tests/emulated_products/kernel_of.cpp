@@ -1,6 +1,7 @@
 // Here products are tested, on the CPU: the fake library takes the place of a device's.
 #include "emulated/device_call.hpp"
 #include "emulated_products/fixture.hpp"
+#include "ops/cuda_backend.hpp"
 
 namespace ashlar::test {
 
@@ -23,7 +24,9 @@ Algorithms& process_algorithms() {
 
 ProductPlace product_place(StreamRef) {
   static const CublasLt library(CublasLtLibrary::installed(), 90, process_algorithms());
-  return {library, nullptr};
+  return {test::own_library != nullptr ? *test::own_library : library, nullptr};
 }
 
 }  // namespace ashlar::cuda
+
+int ashlar::compute_capability(Device) { return 90; }

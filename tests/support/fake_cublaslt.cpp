@@ -15,6 +15,7 @@ FakeCublasLt state;
 
 struct Handle {
   std::uint32_t magic = kHandle;
+  std::int32_t first_way = state.first_way;
 };
 
 /// Stores an attribute whose size must be that of `to`.
@@ -151,13 +152,16 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
   const std::int64_t needed = state.workspace;
   const std::uint64_t workspace = needed < 0 ? p.workspace : static_cast<std::uint64_t>(needed);
   if (workspace > p.workspace) return CUBLAS_STATUS_SUCCESS;
-  Algorithm algorithm{kAlgorithm, ++state.heuristics, problem.hash(), workspace, {}};
-  std::memcpy(algorithm.alignments, p.alignments, sizeof p.alignments);
-  results[0] = {};
-  as<Algorithm>(&results[0].algo) = algorithm;
-  results[0].workspaceSize = workspace;
-  results[0].state = CUBLAS_STATUS_SUCCESS;
-  *count = 1;
+  for (; *count < wanted && *count < state.candidates; ++*count) {
+    cublasLtMatmulHeuristicResult_t& result = results[*count];
+    const std::int32_t way = reinterpret_cast<Handle*>(handle)->first_way + *count;
+    Algorithm algorithm{kAlgorithm, ++state.heuristics, problem.hash(), workspace, {}, way};
+    std::memcpy(algorithm.alignments, p.alignments, sizeof p.alignments);
+    result = {};
+    as<Algorithm>(&result.algo) = algorithm;
+    result.workspaceSize = workspace;
+    result.state = CUBLAS_STATUS_SUCCESS;
+  }
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -199,7 +203,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
                   c,
                   d,
                   double{*static_cast<const float*>(alpha)},
-                  double{*static_cast<const float*>(beta)}};
+                  double{*static_cast<const float*>(beta)},
+                  algorithm.way};
   if (const cublasStatus_t status = check_pointers(algorithm, call, workspace, bytes);
       status != CUBLAS_STATUS_SUCCESS)
     return status;
@@ -208,6 +213,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   ++state.products;
   state.fused_biases += problem.operation.epilogue == CUBLASLT_EPILOGUE_BIAS;
   state.last_algorithm = algorithm.id;
+  state.last_way = algorithm.way;
   return CUBLAS_STATUS_SUCCESS;
 }
 

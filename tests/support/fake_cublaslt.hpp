@@ -13,11 +13,17 @@ struct FakeCublasLt {
   /// Workspace that algorithms need; -1: all that the caller lets them have.
   std::atomic<std::int64_t> workspace = -1;
 
+  /// Of handles made from now on: which way of adding their first heuristic has; later ones have
+  /// the next. 0: in double; others in f32, each with other roundings.
+  std::atomic<int> first_way = 0;
+  /// Heuristics there are for a product.
+  std::atomic<int> candidates = 1;
+
   std::atomic<int> handles = 0;       // that live
   std::atomic<int> heuristics = 0;    // asked for; each answer is another algorithm
   std::atomic<int> products = 0;      // done
   std::atomic<int> fused_biases = 0;  // of these
-  std::atomic<int> last_algorithm = 0;
+  std::atomic<int> last_algorithm = 0, last_way = 0;
 };
 
 extern "C" FakeCublasLt* fake_cublaslt();

@@ -47,6 +47,7 @@ struct Algorithm {
   std::uint64_t problem;
   std::uint64_t workspace;
   std::uint32_t alignments[4];
+  std::int32_t way;  // of adding
 };
 
 template <typename State, typename Opaque>
@@ -133,7 +134,21 @@ struct Call {
   const void *a, *b, *c;
   void* d;
   double alpha, beta;
+  std::int32_t way;  // 0: in double; else in f32, `way` partial sums
 
+  template <class Term>
+  double sum(const Term& term) const {
+    const auto count = static_cast<std::int64_t>(problem.inner());
+    double exact = 0;
+    for (std::int64_t l = 0; way == 0 && l < count; ++l) exact += term(l);
+    float rounded = 0;
+    for (std::int64_t part = 0; part < way; ++part) {
+      float partial = 0;
+      for (std::int64_t l = part; l < count; l += way) partial += static_cast<float>(term(l));
+      rounded += partial;
+    }
+    return way == 0 ? exact : double{rounded};
+  }
   void multiply(std::int64_t item) const {
     const auto rows = static_cast<std::int64_t>(problem.d.rows);
     const auto columns = static_cast<std::int64_t>(problem.d.columns);
@@ -142,13 +157,13 @@ struct Call {
     };
     for (std::int64_t j = 0; j < columns; ++j)
       for (std::int64_t i = 0; i < rows; ++i) {
-        double sum = 0;
-        for (std::int64_t l = 0; l < static_cast<std::int64_t>(problem.inner()); ++l)
-          sum += load(a, problem.a.type,
-                      problem.transposed_a() ? at(problem.a, l, i) : at(problem.a, i, l)) *
-                 load(b, problem.b.type,
-                      problem.transposed_b() ? at(problem.b, j, l) : at(problem.b, l, j));
-        double value = alpha * sum;
+        double value =
+            alpha * sum([&](std::int64_t l) {
+              return load(a, problem.a.type,
+                          problem.transposed_a() ? at(problem.a, l, i) : at(problem.a, i, l)) *
+                     load(b, problem.b.type,
+                          problem.transposed_b() ? at(problem.b, j, l) : at(problem.b, l, j));
+            });
         if (beta != 0) value += beta * load(c, problem.c.type, at(problem.c, i, j));
         if (problem.operation.epilogue == CUBLASLT_EPILOGUE_BIAS)
           value += load(problem.operation.bias, problem.d.type, i);
