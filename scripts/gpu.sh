@@ -14,7 +14,7 @@ log=${RESULTS_DIR:-build}/gpu.log # whole outputs
 limit_bytes=$((40 << 20))
 peak_tflops=989 # bf16, dense, of an H100 SXM and an H200 (NVIDIA's data sheets)
 programs=(tests/cuda/{describe,device_test,formulas_test,stream_test,device_memory_test,thrust_test,ops,products_test,attention_test,train_step_test}_cuda
-  examples/train_gpt perf/perf_gpu_adamw perf/perf_allocator)
+  examples/train_gpt perf/perf_gpu_{adamw,products} perf/perf_allocator)
 libraries=(zlib1g libdnnl2 libopenblas0-pthread libhwy1 libgomp1 libfmt9 ocl-icd-libopencl1 libgfortran5 libquadmath0)
 headers=(zlib1g-dev libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev doctest-dev libcli11-dev ocl-icd-opencl-dev opencl-c-headers)
 newest_glibc=2.36
@@ -163,6 +163,7 @@ phase() {
       done
       ;;
     ops)
+      step ops.table 60 "$bin/perf_gpu_products" --peak_tflops "$peak_tflops" || true
       step ops 240 "$bin/ops_cuda" || true
       step ops.products 90 "$bin/products_test_cuda" || true
       step ops.attention 90 "$bin/attention_test_cuda" || true

@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 
-MEASURING = ("stages", "ours", "ours.adamw", "ours.allocator", "torch", "torch.adamw", "xl")
+MEASURING = ("ops.table", "stages", "ours", "ours.adamw", "ours.allocator", "torch", "torch.adamw", "xl")
 
 
 def lines_of_json(path):

@@ -61,6 +61,7 @@ if(NOT ASHLAR_CUDA)
 endif()
 target_link_libraries(test_emulated_products PRIVATE fake_cublaslt ashlar_emulator)
 target_link_options(test_emulated_products PRIVATE LINKER:--disable-new-dtags)  # not another one of LD_LIBRARY_PATH
+target_include_directories(test_emulated_products PRIVATE ${PROJECT_SOURCE_DIR}/perf)  # gpu/candidates.hpp
 foreach(target test_emulated_products fake_cublaslt)
   target_include_directories(${target} SYSTEM PRIVATE ${ASHLAR_CUBLASLT_INCLUDE})
 endforeach()
