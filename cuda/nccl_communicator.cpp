@@ -260,7 +260,7 @@ Work NcclCommunicator::record(Operation& operation, Kind kind, std::string_view 
     throw InvalidArgument(
         fmt::format("{}: messages between two are not recorded", describe(operation.header)));
   require_health();
-  const SentBytes before = std::exchange(sent_, {});
+  const SentBytes before = sent_;
   stream_.wait(stream.record());
   try {
     issue(operation);
@@ -268,7 +268,9 @@ Work NcclCommunicator::record(Operation& operation, Kind kind, std::string_view 
     throw CommunicationError(fmt::format("{} on rank {}, as it was recorded: {}",
                                          describe(operation.header), rank_, error.what()));
   }
-  const SentBytes sent = std::exchange(sent_, before);
+  SentBytes sent{};
+  std::ranges::transform(sent_, before, sent.begin(), std::minus<>());
+  sent_ = before;
   return Work(std::make_shared<RecordedWork>(*this, operation.header, sent, stream_.record()));
 }
 

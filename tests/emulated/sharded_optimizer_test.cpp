@@ -13,7 +13,7 @@
 #include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
 #include "cuda/kernels.hpp"
-#include "support/late_device.hpp"
+#include "support/late_communicator.hpp"
 #include "support/temporary_folder.hpp"
 #include "wrap/toy_model.hpp"
 
