@@ -3,7 +3,7 @@
 
 #include "ops/elementwise_kernels.hpp"
 #include "ops/expansion.hpp"
-#include "ops/product/gelu_columns.hpp"
+#include "ops/product/linear_rows.hpp"
 #include "ops/product/rows.hpp"
 
 namespace ashlar {
@@ -96,30 +96,6 @@ const OpDef kLinear{.name = "linear",
                     .cost = product_cost,
                     .prepare = product_prepare,
                     .run = linear_run};
-
-// gelu_columns_backward: (h, dy) -> (dh, db)
-std::vector<TensorType> backward_shape(std::span<const TensorType> inputs,
-                                       const Attributes& attributes) {
-  require(inputs[0] == inputs[1], "h {} and dy {} differ", describe(inputs[0]),
-          describe(inputs[1]));
-  return {inputs[0], {dtype_attribute(attributes), {inputs[0].shape[-1]}}};
-}
-std::int64_t backward_workspace(const OpShapes& shapes, const Backend&) {
-  const TensorType& h = shapes.inputs[0];
-  return gelu_columns_workspace(rows_of(h.shape), h.shape[-1], h.dtype);
-}
-Cost backward_cost(const OpShapes& shapes) { return memory_cost(shapes, 30); }
-std::vector<Value> expand_backward(std::span<const Value> inputs, const Attributes& attributes) {
-  const Value dh = pull([](Value h) { return gelu(h); }, inputs[0], inputs[1]);
-  return {dh, sum_as(as_matrix(dh), 1, dtype_attribute(attributes))};
-}
-const OpDef kGeluColumnsBackward{.name = "gelu_columns_backward",
-                                 .shape = backward_shape,
-                                 .expand = expand_backward,
-                                 .may_reuse = {1, 0},
-                                 .workspace = backward_workspace,
-                                 .cost = backward_cost,
-                                 .run = gelu_columns_backward};
 
 // linear_gelu: outputs gelu(h) and h
 std::vector<TensorType> linear_gelu_shape(std::span<const TensorType> inputs, const Attributes&) {

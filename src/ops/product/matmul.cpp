@@ -2,6 +2,7 @@
 #include <array>
 
 #include "ops/expansion.hpp"
+#include "ops/product/linear_rows.hpp"
 #include "ops/product/rows.hpp"
 
 namespace ashlar {
@@ -117,6 +118,8 @@ void run(const KernelArguments& arguments) {
   }
 }
 
+}  // namespace
+
 const OpDef kMatmul{.name = "matmul",
                     .shape = shape,
                     .vjp = matmul_vjp,
@@ -125,8 +128,6 @@ const OpDef kMatmul{.name = "matmul",
                     .cost = cost,
                     .prepare = prepare,
                     .run = run};
-
-}  // namespace
 
 Value matmul(Value a, Value b, MatmulOptions options, Where where) {
   const DType wanted = options.dtype == DType::u8 ? a.dtype() : options.dtype;

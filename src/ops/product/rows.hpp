@@ -18,6 +18,10 @@ struct MatmulBatch {
 MatmulBatch matmul_batch(std::span<const TensorType> inputs, const Attributes& attributes);
 /// Of linear and linear_gelu.
 Gemm linear_gemm(std::span<const TensorType> inputs);
+/// Of linear_weight_gradient.
+Gemm weight_gradient_gemm(std::span<const TensorType> inputs, const Attributes& attributes);
+/// Of linear_gelu_backward: before gelu's backward.
+Gemm gelu_backward_gemm(std::span<const TensorType> inputs);
 /// Of the three rows of the language-model head.
 Head head_of(std::span<const TensorType> inputs, const Attributes& attributes);
 
