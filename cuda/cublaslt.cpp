@@ -23,7 +23,8 @@ cudaDataType_t type_of(DType dtype) {
 /// The library's descriptors of one product.
 class CublasLt::Descriptors {
  public:
-  Descriptors(const CublasLtLibrary& library, const Product& product, const std::byte* bias)
+  Descriptors(const CublasLtLibrary& library, const Product& product,
+              const ProductOperands& operands)
       : library_(library) {
     const Gemm& g = product.gemm;
     const auto stored = [](bool transposed, std::int64_t rows, std::int64_t columns) {
@@ -39,15 +40,26 @@ class CublasLt::Descriptors {
     set(CUBLASLT_MATMUL_DESC_TRANSB, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
     if (g.bias) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<std::int32_t>(type_of(g.dtype)));
     }
+    if (product.epilogue != Epilogue::none) gradients(product, operands);
   }
 
   cublasLtMatmulDescOpaque_t operation;
   cublasLtMatrixLayoutOpaque_t left, right, result;
 
  private:
+  /// The library's first operand is our B, its rows our columns. Sums have the result's type.
+  void gradients(const Product& product, const ProductOperands& operands) {
+    const bool gelu = product.epilogue == Epilogue::gelu_backward;
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE,
+        gelu ? CUBLASLT_EPILOGUE_DGELU_BGRAD : CUBLASLT_EPILOGUE_BGRADA);
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias_gradient);
+    if (!gelu) return;
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, operands.h);
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, product.gemm.n);
+  }
   /// A row-major (rows, columns) matrix: the library's column-major (columns, rows).
   void layout(cublasLtMatrixLayoutOpaque_t& to, DType dtype,
               std::pair<std::int64_t, std::int64_t> extents, std::int64_t leading,
@@ -99,8 +111,12 @@ cublasLtMatmulPreferenceOpaque_t preference_of(const CublasLtLibrary& library,
   return preference;
 }
 
-/// In the place of a bias that is not known yet; the library may look at its alignment.
-const std::byte* const kSomeBias = reinterpret_cast<const std::byte*>(kLibraryAlignment);
+/// In the place of operands that are not known yet; the library may look at their alignment.
+std::byte* const kSomeByte = reinterpret_cast<std::byte*>(kLibraryAlignment);
+const ProductOperands kSomewhere = {.bias = kSomeByte, .bias_gradient = kSomeByte, .h = kSomeByte};
+
+/// Whether the library may have no algorithm for it.
+bool may_lack(const Product& product) { return product.epilogue != Epilogue::none; }
 
 }  // namespace
 
@@ -116,12 +132,12 @@ AlgorithmKey CublasLt::key_of(const Product& product) const {
 }
 
 AlgorithmEntry CublasLt::choose(const Product& product, const AlgorithmWords* given) const {
-  Descriptors d(library_, product, kSomeBias);
+  Descriptors d(library_, product, kSomewhere);
   return {key_of(product), choose(product, d, given)};
 }
 
 std::vector<AlgorithmEntry> CublasLt::candidates(const Product& product, int count) const {
-  Descriptors d(library_, product, kSomeBias);
+  Descriptors d(library_, product, kSomewhere);
   std::vector<AlgorithmEntry> entries;
   for (const AlgorithmWords& words : heuristics(product, d, count))
     entries.push_back({key_of(product), words});
@@ -134,11 +150,15 @@ AlgorithmWords CublasLt::choose(const Product& product, Descriptors& d,
   return algorithms_.choose(
       key_of(product), given,
       [&](const AlgorithmWords& words) { require_works(product, d, words, whose); },
-      [&] { return heuristics(product, d, 1).front(); });
+      [&] {
+        const std::vector<AlgorithmWords> found = heuristics(product, d, 1);
+        return found.empty() ? kNoAlgorithm : found.front();
+      });
 }
 
 void CublasLt::require_works(const Product& product, Descriptors& d, const AlgorithmWords& words,
                              std::string_view whose) const {
+  if (may_lack(product) && words == kNoAlgorithm) return;
   const auto algorithm = std::bit_cast<cublasLtMatmulAlgo_t>(words);
   cublasLtMatmulHeuristicResult_t found = {};
   const std::string what = fmt::format("{} algorithm for {}", whose, describe(product));
@@ -155,30 +175,35 @@ std::vector<AlgorithmWords> CublasLt::heuristics(const Product& product, Descrip
   std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<std::size_t>(count));
   int found = 0;
   const std::string what = "no algorithm for " + describe(product);
-  library_.check(library_.get_heuristic(handle_, &d.operation, &d.left, &d.right, &d.result,
-                                        &d.result, &preference, count, results.data(), &found),
-                 what);
+  cublasStatus_t status =
+      library_.get_heuristic(handle_, &d.operation, &d.left, &d.right, &d.result, &d.result,
+                             &preference, count, results.data(), &found);
+  if (status == CUBLAS_STATUS_SUCCESS)
+    status = found == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : results[0].state;
   std::vector<AlgorithmWords> words;
   for (int i = 0; i < found; ++i) {
     const cublasLtMatmulHeuristicResult_t& result = results[static_cast<std::size_t>(i)];
     if (result.state == CUBLAS_STATUS_SUCCESS)
       words.push_back(std::bit_cast<AlgorithmWords>(result.algo));
   }
-  if (words.empty())
-    library_.check(found == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : results[0].state, what);
+  const bool lacks = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
+  if (words.empty() && !(may_lack(product) && lacks)) library_.check(status, what);
   return words;
 }
 
-void CublasLt::multiply(const Product& product, const ProductOperands& operands,
+bool CublasLt::multiply(const Product& product, const ProductOperands& operands,
                         std::byte* workspace, cudaStream_t stream) const {
-  Descriptors d(library_, product, operands.bias);
-  const auto algorithm = std::bit_cast<cublasLtMatmulAlgo_t>(choose(product, d, nullptr));
+  Descriptors d(library_, product, operands);
+  const AlgorithmWords words = choose(product, d, nullptr);
+  if (may_lack(product) && words == kNoAlgorithm) return false;
+  const auto algorithm = std::bit_cast<cublasLtMatmulAlgo_t>(words);
   const float one = 1, before = product.gemm.accumulate ? 1 : 0;
   const cublasStatus_t status =
       library_.matmul(handle_, &d.operation, &one, operands.b, &d.left, operands.a, &d.right,
                       &before, operands.c, &d.result, operands.c, &d.result, &algorithm,
                       aligned_up(workspace), static_cast<std::size_t>(kLibraryBytes), stream);
   if (status != CUBLAS_STATUS_SUCCESS) library_.check(status, describe(product));
+  return true;
 }
 
 }  // namespace ashlar::cuda

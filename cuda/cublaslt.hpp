@@ -16,7 +16,7 @@ namespace ashlar::cuda {
 inline constexpr std::int64_t kLibraryBytes = std::int64_t{32} << 20;
 inline constexpr std::int64_t kProductWorkspace = kLibraryBytes + kLibraryAlignment;
 
-/// Of a fused bias and of operands that are called aligned.
+/// Of a fused bias or bias gradient, of h, and of operands that are called aligned.
 inline constexpr std::int64_t kOperandAlignment = 16;
 
 struct ProductOperands {
@@ -24,6 +24,8 @@ struct ProductOperands {
   const std::byte* b = nullptr;
   const std::byte* bias = nullptr;  // null unless the product has one; aligned
   std::byte* c = nullptr;
+  std::byte* bias_gradient = nullptr;  // null unless the epilogue has one; (n) in C's type, aligned
+  const std::byte* h = nullptr;  // of Epilogue::gelu_backward: (m, n) without gaps, in C's type
 };
 
 /// A handle of the library. Concurrent calls are fine.
@@ -38,10 +40,12 @@ class CublasLt {
 
   /// Enqueues a product of at least one element each way on `stream`: sums in f32 (without TF32),
   /// rounded once. Allocates no memory once its kind has been seen.
+  /// @return false where the library has no algorithm with the product's epilogue, which it never
+  /// is for Epilogue::none: nothing was enqueued
   /// @param workspace kProductWorkspace bytes on the device, any alignment
   /// @throws InvalidArgument for types other than f32 and bf16, CudaError naming the product where
   /// the library has no algorithm for it or fails.
-  void multiply(const Product& product, const ProductOperands& operands, std::byte* workspace,
+  bool multiply(const Product& product, const ProductOperands& operands, std::byte* workspace,
                 cudaStream_t stream) const;
 
   /// What its algorithm is chosen by here.

@@ -15,12 +15,20 @@
 
 namespace ashlar::cuda {
 
+/// What the library computes beside a product.
+enum class Epilogue : std::uint8_t {
+  none,           // at most the bias of Gemm::bias
+  bias_gradient,  // also the sums of B's columns
+  gelu_backward,  // C = gelu'(h) x the product, and the sums of C's columns
+};
+
 /// `batch` products of one kind, `stride_*` elements from one operand to the next; 0: the same one.
 struct Product {
   Gemm gemm;  // with leading dimensions
   std::int64_t batch = 1;
   std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;
   bool aligned = true;  // A, B and C begin at multiples of 16 bytes
+  Epilogue epilogue = Epilogue::none;
   auto operator<=>(const Product&) const = default;
 };
 
@@ -35,8 +43,10 @@ struct AlgorithmKey {
   auto operator<=>(const AlgorithmKey&) const = default;
 };
 
-/// cublasLtMatmulAlgo_t, which may be stored and used again with the same version.
+/// cublasLtMatmulAlgo_t, which may be stored and used again with the same version. All zeros: the
+/// library has no algorithm with the product's epilogue.
 using AlgorithmWords = std::array<std::uint64_t, 8>;
+inline constexpr AlgorithmWords kNoAlgorithm = {};
 
 struct AlgorithmEntry {
   AlgorithmKey key;

@@ -28,9 +28,14 @@ std::vector<TensorView> planned_views(const std::vector<Operand>& operands) {
   return views;
 }
 
+/// It is known when an algorithm is asked for whether the library does the epilogue.
+std::vector<ProductCall> both(const ProductCall& call) { return {call, without_epilogue(call)}; }
+
 std::vector<ProductCall> calls_of(std::string_view op, const KernelArguments& arguments) {
   if (op == "matmul") return {matmul_call(arguments)};
   if (op == "linear" || op == "linear_gelu") return {linear_call(arguments)};
+  if (op == "linear_weight_gradient") return both(weight_gradient_call(arguments));
+  if (op == "linear_gelu_backward") return both(gelu_backward_call(arguments));
   if (op.starts_with("linear_cross_entropy")) return head_calls(op, arguments);
   return {};
 }

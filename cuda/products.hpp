@@ -19,6 +19,17 @@ void linear(const KernelArguments& arguments);
 void linear_gelu(const KernelArguments& arguments);
 std::int64_t product_workspace(const OpShapes& shapes);
 
+// The gradients of linear layers: the library sums a bias gradient beside its product where it can,
+// else our own kernels do behind it.
+void linear_weight_gradient(const KernelArguments& arguments);
+void linear_gelu_backward(const KernelArguments& arguments);
+std::int64_t weight_gradient_workspace(const OpShapes& shapes);
+std::int64_t gelu_backward_workspace(const OpShapes& shapes);
+/// What these rows ask the library for: aligned operands, Epilogue::none where it has rules against
+/// the epilogue. Where it has no algorithm with one they multiply without it.
+Product weight_gradient_product(std::span<const TensorType> inputs, const Attributes& attributes);
+Product gelu_backward_product(std::span<const TensorType> inputs, const Attributes& attributes);
+
 // The language-model head in chunks of rows. Logits are in x's type, rows a multiple of 64 elements
 // apart; their gradient takes their place.
 void linear_cross_entropy(const KernelArguments& arguments);
@@ -34,6 +45,10 @@ struct ProductCall {
 // What the rows above give the library, in order. Nothing is read through the pointers.
 ProductCall matmul_call(const KernelArguments& arguments);
 ProductCall linear_call(const KernelArguments& arguments);  // of linear_gelu too
+ProductCall weight_gradient_call(const KernelArguments& arguments);
+ProductCall gelu_backward_call(const KernelArguments& arguments);
+/// What is multiplied instead where the library cannot do the epilogue.
+ProductCall without_epilogue(ProductCall call);
 std::vector<ProductCall> head_calls(std::string_view op, const KernelArguments& arguments);
 
 /// The products of all steps of `programs`, each once, in ascending order, as multiply is asked for
@@ -46,6 +61,11 @@ Product multiplied(Product product, const ProductOperands& operands);
 /// A product on the context's stream. @throws as CublasLt::multiply does.
 void run_product(const RunContext& context, Product product, const ProductOperands& operands,
                  std::byte* workspace);
+
+/// The same for a product with an epilogue. @return false where an operand is not aligned, there is
+/// nothing to multiply, or the library has no algorithm for it: nothing was enqueued
+bool run_with_epilogue(const RunContext& context, const Product& product,
+                       const ProductOperands& operands, std::byte* workspace);
 
 /// Where a stream's products run.
 struct ProductPlace {

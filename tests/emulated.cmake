@@ -52,7 +52,7 @@ target_link_libraries(fake_cublaslt PRIVATE ashlar_flags)
 
 target_sources(test_emulated_products PRIVATE emulated/op_check.cpp emulated/device_call.cpp emulated/emulator_backend.cpp
                ops/harness_run.cpp
-               ops/product_rows_test.cpp $<TARGET_OBJECTS:ashlar_cuda_emulated>)
+               ops/product_rows_test.cpp ops/linear_gradient_test.cpp $<TARGET_OBJECTS:ashlar_cuda_emulated>)
 if(NOT ASHLAR_CUDA)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/cublaslt*.cpp)
   list(FILTER sources EXCLUDE REGEX "/cublaslt_device\\.cpp$")

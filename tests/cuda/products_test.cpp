@@ -2,7 +2,7 @@
 #include <cuda_runtime_api.h>
 
 #include "cuda/check.h"
-#include "support/random_products.hpp"
+#include "support/random_gradients.hpp"
 
 namespace ashlar::test {
 namespace {
@@ -33,6 +33,29 @@ TEST_CASE("cuda: products are the sums of their operands") {
       check_product<ManagedMemory>(
           {.gemm = {.m = 256, .n = 384, .k = 768, .dtype = dtype, .result = dtype, .bias = bias}},
           0, random, stream);
+}
+
+TEST_CASE("cuda: the gradients of linear layers are the sums of their operands") {
+  const Stream stream(Device{DeviceType::cuda, 0});
+  std::mt19937_64 random(31);
+  for (int trial = 0; trial < 200; ++trial) {
+    check_weight_gradient<ManagedMemory>(random_gradient_case(random), random, stream);
+    check_gelu_backward<ManagedMemory>(random_gradient_case(random), random, stream);
+  }
+  constexpr DType half = DType::bf16, wide = DType::f32;
+  for (const GradientCase& c : {GradientCase{256, 384, 768},
+                                {256, 384, 768, half, half, half},
+                                {256, 384, 768, half, wide, wide}}) {
+    check_weight_gradient<ManagedMemory>(c, random, stream);
+    check_gelu_backward<ManagedMemory>(c, random, stream);
+  }
+  for (const cuda::AlgorithmEntry& entry : cuda::process_algorithms().chosen()) {
+    const Gemm& g = entry.key.product.gemm;
+    if (entry.key.product.epilogue == cuda::Epilogue::none) continue;
+    CAPTURE(describe(entry.key.product));
+    if (g.dtype == half && g.m >= 256) CHECK(entry.words != cuda::kNoAlgorithm);
+    if (entry.words == cuda::kNoAlgorithm) MESSAGE("refused: " << describe(entry.key.product));
+  }
 }
 
 }  // namespace ashlar::test

@@ -45,6 +45,8 @@ struct DeviceCall {
 const cuda::Kernel* kernel_of(std::string_view op);
 /// The largest relative error of an output, for inputs of `operands`; likewise.
 double tolerance_of(std::string_view op, DType operands, DType output);
+/// True where the bits may depend on whether operands begin at aligned addresses; likewise.
+bool depends_on_alignment(std::string_view op);
 
 /// Bytes of the outputs, one behind the other. The context's stream is the backend's; its scalars
 /// `on_device` are on the host here.

@@ -9,4 +9,6 @@ double tolerance_of(std::string_view, DType, DType output) {
   return output == DType::bf16 ? 1e-2 : 1e-5;
 }
 
+bool depends_on_alignment(std::string_view) { return false; }
+
 }  // namespace ashlar::test

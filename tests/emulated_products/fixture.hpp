@@ -18,7 +18,7 @@ class Faults {
   Faults() = default;
   ~Faults() {
     FakeCublasLt& fake = *fake_cublaslt();
-    fake.create_result = fake.matmul_result = 0;
+    fake.create_result = fake.matmul_result = fake.gradient_result = 0;
     fake.no_algorithm = false;
     fake.workspace = -1;
     fake.first_way = 0;

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -162,7 +163,7 @@ TEST_CASE("emulated: an entry of the committed table is taken, if the library ta
   std::vector<AlgorithmEntry> table = learned.chosen();
   CHECK(cuda::table_line(table[0]).starts_with(
       "{{{{2, 3, 4, false, false, 4, 3, 3, DType::f32, DType::f32, false, false}, 1, 0, 0, 0, "
-      "true}, 90, 1"));
+      "true, Epilogue::none}, 90, 1"));
   {
     Algorithms committed(table);
     ones.multiply(CublasLt(CublasLtLibrary::installed(), 90, committed));
@@ -176,6 +177,27 @@ TEST_CASE("emulated: an entry of the committed table is taken, if the library ta
       cuda_error_of([&] { larger.multiply(CublasLt(CublasLtLibrary::installed(), 90, wrong)); }),
       "the committed table's algorithm for (5, 4) x (4, 3), f32 to f32: "));
   CHECK(faults->heuristics == asked);
+}
+
+TEST_CASE("emulated: products that differ in their epilogue alone are chosen for apart") {
+  const auto words = [](cuda::Epilogue epilogue, Algorithms& algorithms) {
+    const auto asked = static_cast<std::uint64_t>(epilogue) + 1;
+    return algorithms.choose(
+        {{.gemm = {.m = 1}, .epilogue = epilogue}, 90, 130100}, [](const auto&) {},
+        [asked] { return cuda::AlgorithmWords{asked}; })[0];
+  };
+  Algorithms algorithms;
+  std::set<std::string> lines, names;
+  for (const auto epilogue :
+       {cuda::Epilogue::none, cuda::Epilogue::bias_gradient, cuda::Epilogue::gelu_backward})
+    CHECK(words(epilogue, algorithms) == static_cast<std::uint64_t>(epilogue) + 1);
+  for (AlgorithmEntry entry : algorithms.chosen()) {
+    names.insert(describe(entry.key.product));
+    entry.words = {};
+    lines.insert(cuda::table_line(entry));
+  }
+  CHECK(lines.size() == 3);
+  CHECK(names.size() == 3);
 }
 
 TEST_CASE("emulated: a product's workspace is planned without a device, and is enough") {

@@ -35,10 +35,10 @@ cublasStatus_t check_pointers(const Algorithm& algorithm, const Call& call, cons
     return CUBLAS_STATUS_INVALID_VALUE;
   if (algorithm.workspace > bytes || (algorithm.workspace > 0 && !aligned(workspace, 256)))
     return CUBLAS_STATUS_INVALID_VALUE;
-  if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS && operation.bias == nullptr)
+  if (operation.epilogue != CUBLASLT_EPILOGUE_DEFAULT && operation.bias == nullptr)
     return CUBLAS_STATUS_INVALID_VALUE;
-  // The preference says nothing of the bias; kernels read 16 bytes of it at a time.
-  if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS && !aligned(operation.bias, 16))
+  // The preference says nothing of these; kernels move 16 bytes of them at a time.
+  if (!aligned(operation.bias, 16) || !aligned(operation.aux, 16))
     return CUBLAS_STATUS_EXECUTION_FAILED;
   const void* pointers[] = {call.a, call.b, call.c, call.d};
   for (int i = 0; i < 4; ++i)
@@ -101,7 +101,8 @@ cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t operation, s
                                                cublasComputeType_t compute, cudaDataType_t scale) {
   if (size < sizeof(Operation)) return CUBLAS_STATUS_ALLOC_FAILED;
   as<Operation>(operation) = {
-      kOperation, compute, scale, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, -1, nullptr};
+      kOperation, compute, scale, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, -1,
+      nullptr,    nullptr, 0};
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation,
@@ -113,6 +114,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation,
   if (name == CUBLASLT_MATMUL_DESC_EPILOGUE) return store(o.epilogue, value, size);
   if (name == CUBLASLT_MATMUL_DESC_BIAS_POINTER) return store(o.bias, value, size);
   if (name == CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE) return store(o.bias_type, value, size);
+  if (name == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER) return store(o.aux, value, size);
+  if (name == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD) return store(o.aux_leading, value, size);
   return CUBLAS_STATUS_INVALID_VALUE;
 }
 
@@ -148,6 +151,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
   const Preference& p = as<Preference>(preference);
   if (p.magic != kPreference) return CUBLAS_STATUS_INVALID_VALUE;
   if (const cublasStatus_t status = problem.check(); status != CUBLAS_STATUS_SUCCESS) return status;
+  if (const int refused = state.gradient_result; refused != 0 && problem.writes_bias())
+    return static_cast<cublasStatus_t>(refused);
   if (state.no_algorithm) return CUBLAS_STATUS_SUCCESS;  // and no results
   const std::int64_t needed = state.workspace;
   const std::uint64_t workspace = needed < 0 ? p.workspace : static_cast<std::uint64_t>(needed);
@@ -212,6 +217,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   for (std::int64_t item = 0; item < problem.d.batch; ++item) call.multiply(item);
   ++state.products;
   state.fused_biases += problem.operation.epilogue == CUBLASLT_EPILOGUE_BIAS;
+  state.fused_gradients += problem.writes_bias();
   state.last_algorithm = algorithm.id;
   state.last_way = algorithm.way;
   return CUBLAS_STATUS_SUCCESS;

@@ -8,6 +8,7 @@ struct FakeCublasLt {
   // What the calls of that name return, when not 0.
   std::atomic<int> create_result = 0;
   std::atomic<int> matmul_result = 0;
+  std::atomic<int> gradient_result = 0;  // of the heuristic for an epilogue with a bias gradient
   /// There is no algorithm for anything.
   std::atomic<bool> no_algorithm = false;
   /// Workspace that algorithms need; -1: all that the caller lets them have.
@@ -23,6 +24,7 @@ struct FakeCublasLt {
   std::atomic<int> heuristics = 0;    // asked for; each answer is another algorithm
   std::atomic<int> products = 0;      // done
   std::atomic<int> fused_biases = 0;  // of these
+  std::atomic<int> fused_gradients = 0;
   std::atomic<int> last_algorithm = 0, last_way = 0;
 };
 

@@ -4,7 +4,9 @@
 
 #include <cublasLt.h>
 
+#include <cmath>
 #include <cstdint>
+#include <numbers>
 #include <type_traits>
 
 #include "ashlar/dtype.hpp"
@@ -30,7 +32,9 @@ struct Operation {
   std::int32_t transpose_a, transpose_b;
   std::uint32_t epilogue;
   std::int32_t bias_type;
-  const void* bias;
+  void* bias;
+  const void* aux;
+  std::int64_t aux_leading;
 };
 
 struct Preference {
@@ -68,6 +72,13 @@ inline void save(void* data, cudaDataType_t type, std::int64_t i, double value) 
   }
 }
 
+/// The slope of x (1 + tanh u) / 2, u = sqrt(2/pi) (x + 0.044715 x^3).
+inline double gelu_slope(double x) {
+  const double root = std::sqrt(2 / std::numbers::pi);
+  const double t = std::tanh(root * (x + 0.044715 * x * x * x));
+  return (1 + t) / 2 + x * (1 - t * t) / 2 * root * (1 + 3 * 0.044715 * x * x);
+}
+
 inline bool valid(const Layout& l) {
   return l.magic == kLayout && l.rows > 0 && l.columns > 0 && l.batch > 0 &&
          l.order == CUBLASLT_ORDER_COL && l.leading >= static_cast<std::int64_t>(l.rows);
@@ -92,15 +103,32 @@ struct Problem {
     if (!fits) return CUBLAS_STATUS_INVALID_VALUE;
     const auto matrix = d.leading * static_cast<std::int64_t>(d.columns);
     if (d.batch > 1 && d.stride < matrix) return CUBLAS_STATUS_INVALID_VALUE;
+    if (operation.epilogue == CUBLASLT_EPILOGUE_DGELU_BGRAD && !reads_aux())
+      return CUBLAS_STATUS_INVALID_VALUE;
     return supported() ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
   }
   bool supported() const {
     const bool halves = a.type == CUDA_R_16BF && (d.type == CUDA_R_16BF || d.type == CUDA_R_32F);
     const bool types = a.type == b.type && (halves || (a.type == CUDA_R_32F && d.type == a.type));
-    const bool bias = operation.epilogue == CUBLASLT_EPILOGUE_BIAS &&
-                      (operation.bias_type == -1 || operation.bias_type == d.type);
     return types && operation.compute == CUBLAS_COMPUTE_32F && operation.scale == CUDA_R_32F &&
-           (operation.epilogue == CUBLASLT_EPILOGUE_DEFAULT || bias);
+           (operation.epilogue == CUBLASLT_EPILOGUE_DEFAULT || supported_epilogue());
+  }
+  bool writes_bias() const {
+    return operation.epilogue == CUBLASLT_EPILOGUE_BGRADA ||
+           operation.epilogue == CUBLASLT_EPILOGUE_DGELU_BGRAD;
+  }
+  /// The leading dimension of h is a multiple of 8 and no less than the rows of D; that the address
+  /// is known before it is read is how its alignment is promised.
+  bool reads_aux() const {
+    return operation.aux != nullptr && operation.aux_leading % 8 == 0 &&
+           operation.aux_leading >= static_cast<std::int64_t>(d.rows);
+  }
+  /// Biases and their gradients have D's type; a gradient is of one product, by A as it lies.
+  bool supported_epilogue() const {
+    if (operation.bias_type != -1 && operation.bias_type != d.type) return false;
+    if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS) return true;
+    if (operation.epilogue == CUBLASLT_EPILOGUE_BGRADA) return !transposed_a() && d.batch == 1;
+    return operation.epilogue == CUBLASLT_EPILOGUE_DGELU_BGRAD && inner() > 1 && d.batch == 1;
   }
   /// Of everything but addresses.
   std::uint64_t hash() const {
@@ -115,6 +143,7 @@ struct Problem {
     add(static_cast<std::uint64_t>(operation.transpose_a));
     add(static_cast<std::uint64_t>(operation.transpose_b));
     add(operation.epilogue);
+    add(static_cast<std::uint64_t>(operation.aux_leading));
     return hash;
   }
 };
@@ -152,23 +181,40 @@ struct Call {
   void multiply(std::int64_t item) const {
     const auto rows = static_cast<std::int64_t>(problem.d.rows);
     const auto columns = static_cast<std::int64_t>(problem.d.columns);
-    const auto at = [&](const Layout& l, std::int64_t i, std::int64_t j) {
-      return item * l.stride + j * l.leading + i;
-    };
-    for (std::int64_t j = 0; j < columns; ++j)
-      for (std::int64_t i = 0; i < rows; ++i) {
-        double value =
-            alpha * sum([&](std::int64_t l) {
-              return load(a, problem.a.type,
-                          problem.transposed_a() ? at(problem.a, l, i) : at(problem.a, i, l)) *
-                     load(b, problem.b.type,
-                          problem.transposed_b() ? at(problem.b, j, l) : at(problem.b, l, j));
-            });
-        if (beta != 0) value += beta * load(c, problem.c.type, at(problem.c, i, j));
-        if (problem.operation.epilogue == CUBLASLT_EPILOGUE_BIAS)
-          value += load(problem.operation.bias, problem.d.type, i);
-        save(d, problem.d.type, at(problem.d, i, j), value);
+    const Operation& operation = problem.operation;
+    for (std::int64_t i = 0; i < rows; ++i) {
+      double total = 0;
+      for (std::int64_t j = 0; j < columns; ++j) {
+        double value = alpha * product(item, i, j);
+        if (beta != 0) value += beta * load(c, problem.c.type, at(problem.c, item, i, j));
+        if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS)
+          value += load(operation.bias, problem.d.type, i);
+        if (operation.epilogue == CUBLASLT_EPILOGUE_DGELU_BGRAD)
+          value *= gelu_slope(load(operation.aux, problem.d.type, j * operation.aux_leading + i));
+        total += value;
+        save(d, problem.d.type, at(problem.d, item, i, j), value);
       }
+      if (operation.epilogue == CUBLASLT_EPILOGUE_BGRADA) total = sum_of_a(i);
+      if (problem.writes_bias()) save(operation.bias, problem.d.type, i, total);
+    }
+  }
+
+ private:
+  static std::int64_t at(const Layout& l, std::int64_t item, std::int64_t i, std::int64_t j) {
+    return item * l.stride + j * l.leading + i;
+  }
+  double of_a(std::int64_t item, std::int64_t i, std::int64_t l) const {
+    const bool t = problem.transposed_a();
+    return load(a, problem.a.type, at(problem.a, item, t ? l : i, t ? i : l));
+  }
+  double product(std::int64_t item, std::int64_t i, std::int64_t j) const {
+    const bool t = problem.transposed_b();
+    return sum([&](std::int64_t l) {
+      return of_a(item, i, l) * load(b, problem.b.type, at(problem.b, item, t ? j : l, t ? l : j));
+    });
+  }
+  double sum_of_a(std::int64_t i) const {
+    return sum([&](std::int64_t l) { return of_a(0, i, l); });
   }
 };
 
