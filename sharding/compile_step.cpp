@@ -9,6 +9,7 @@
 #include "ashlar/error.hpp"
 #include "ashlar/memory_resource.hpp"
 #include "comm/reduction_scratch.hpp"
+#include "ops/product/fuse_linear_backward.hpp"
 #include "sharding/train_step_parts.hpp"
 
 namespace ashlar {
@@ -79,7 +80,7 @@ CompiledStep compile_step(const LossModel& model, const TrainConfig& settings, i
   const TrainConfig config = resolved(settings);
   const ShardOptions options = shard_options(config, ranks);
   const ScheduleOptions order{config.zero.prefetch, config.zero.overlap};
-  Graph joint = trace_training(model, options);
+  Graph joint = fuse_linear_backward(trace_training(model, options), backend);
   require_gradients(joint);
   FlatLayout layout(joint.parameters, joint.units, ranks / options.replicas);
   const std::int64_t beside = backend.find_kernel != nullptr

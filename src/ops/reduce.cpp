@@ -38,6 +38,10 @@ Cost sum_cost(const OpShapes& shapes) {
   return cost;
 }
 
+std::uint32_t all_axes(Value x) { return (1U << x.shape().rank()) - 1; }
+
+}  // namespace
+
 const OpDef kSum{.name = "sum",
                  .shape = sum_shape,
                  .vjp = sum_vjp,
@@ -45,10 +49,6 @@ const OpDef kSum{.name = "sum",
                  .cost = sum_cost,
                  .run = kernels::sum,
                  .strided_inputs = {0}};
-
-std::uint32_t all_axes(Value x) { return (1U << x.shape().rank()) - 1; }
-
-}  // namespace
 
 Value sum_as(Value x, std::uint32_t axes, DType dtype, Where where) {
   if (axes == 0) return cast(x, dtype, where);
