@@ -58,6 +58,20 @@ ashlar::TrainConfig train_config(const Options& options) {
   return config;
 }
 
+std::string products_note(std::string_view counters, const ashlar::ProductChoices& now) {
+  const auto saved = nlohmann::json::parse(counters);
+  const auto text = [&](const char* path) {
+    const nlohmann::json::json_pointer key(path);
+    return saved.contains(key) && saved[key].is_string() ? saved[key].get<std::string>() : "";
+  };
+  const std::string device = text("/products/device"), hash = text("/products/hash");
+  if (now.device.empty() || device != now.device || hash == now.hash) return {};
+  return fmt::format(
+      "was trained with other algorithms for its products on {} ({}, now {}): what follows may "
+      "differ in bits from the uninterrupted run",
+      device, hash, now.hash);
+}
+
 Trainer::Trainer(ashlar::Communicator& world, const Options& options, int ranks_in_process)
     : world_(world), options_(options), ranks_in_process_(ranks_in_process) {
   world_.set_timeout(std::chrono::milliseconds(static_cast<std::int64_t>(options_.timeout * 1000)));
@@ -166,6 +180,9 @@ void Trainer::start_weights() {
   ashlar::collectively(world_, [&] { step = step_of(text); });
   train_->restore_from_shards();
   train_->set_steps(step);
+  const std::string note = products_note(text, train_->product_choices());
+  if (leads() && !note.empty())
+    fmt::print(stderr, "train_gpt: {}: {}\n", options_.resume.string(), note);
 }
 
 std::int64_t Trainer::step_of(const std::string& text) const {

@@ -6,6 +6,8 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <string>
+#include <string_view>
 
 #include "ashlar/allocation_trace.hpp"
 #include "ashlar/data.hpp"
@@ -29,6 +31,10 @@ void require_same_flags(ashlar::Communicator& world, const Options& options);
 ashlar::TrainConfig train_config(const Options& options);
 /// Models of bytes (tiny, small) have GPT-2's vocabulary with --tokens.
 ashlar::LanguageModel model_of(const Options& options);
+
+/// What to say of a checkpoint with these counters whose products were computed otherwise on a GPU
+/// of the same kind; empty where there is nothing to say.
+std::string products_note(std::string_view counters, const ashlar::ProductChoices& now);
 
 class Trainer {
  public:

@@ -43,7 +43,10 @@ std::int32_t draw(std::span<const float> logits, double uniform) {
 }  // namespace
 
 void Trainer::save() {
-  const nlohmann::json counters{{"step", train_->steps()}, {"seed", options_.seed}};
+  nlohmann::json counters{{"step", train_->steps()}, {"seed", options_.seed}};
+  const ashlar::ProductChoices products = train_->product_choices();
+  if (!products.device.empty())
+    counters["products"] = {{"device", products.device}, {"hash", products.hash}};
   ashlar::save_checkpoint(world_, options_.save, train_->layout(), train_->shards(),
                           counters.dump());
 }
