@@ -17,7 +17,6 @@ namespace {
 class Cudnn : public AttentionLibrary {
  public:
   Cudnn(const CudnnLibrary& library, int device) : library_(library), device_(device) {
-    const CurrentDevice current(device);
     library_.check(library_.create(&handle_), "cudnnCreate");
   }
 
@@ -64,27 +63,14 @@ const CudnnLibrary* installed() {
   return library;
 }
 
-struct Devices {
-  std::mutex mutex;
-  std::map<int, std::unique_ptr<Cudnn>> libraries;
-};
-
-/// They live until the process ends: at exit CUDA may be gone before they are.
-Devices& devices() {
-  static Devices& instance = *new Devices;
-  return instance;
-}
-
 }  // namespace
 
 AttentionLibrary* attention_library(StreamRef stream) {
   const CudnnLibrary* const library = installed();
   if (library == nullptr) return nullptr;
+  static auto& devices = *new PerDevice<Cudnn>;
   const int device = device_of(stream);
-  const std::scoped_lock lock(devices().mutex);
-  std::unique_ptr<Cudnn>& cudnn = devices().libraries[device];
-  if (!cudnn) cudnn = std::make_unique<Cudnn>(*library, device);
-  return cudnn.get();
+  return &devices.of(device, [&] { return std::make_unique<Cudnn>(*library, device); });
 }
 
 }  // namespace ashlar::cuda

@@ -1,6 +1,10 @@
 // The calling thread's CUDA device, set for a scope.
 #pragma once
 
+#include <map>
+#include <memory>
+#include <mutex>
+
 #include "ashlar/device.hpp"
 #include "cuda/check.h"
 
@@ -27,6 +31,27 @@ class CurrentDevice {
 
  private:
   int before_ = 0;
+};
+
+/// A T for each device, made on it when first asked for. Static ones are never destroyed: at exit
+/// CUDA may be gone before they are.
+template <class T>
+class PerDevice {
+ public:
+  template <class Make>
+  T& of(int device, const Make& make) {
+    const std::scoped_lock lock(mutex_);
+    std::unique_ptr<T>& made = made_[device];
+    if (!made) {
+      const CurrentDevice current(device);
+      made = make();
+    }
+    return *made;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<int, std::unique_ptr<T>> made_;
 };
 
 }  // namespace ashlar::cuda
