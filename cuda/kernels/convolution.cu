@@ -204,9 +204,8 @@ void conv2d_weight_gradient(const KernelArguments& a) {
         return multiply(a.context.stream, left, right, sizes, no_bias, dweight.as<Out>());
       auto* partials = reinterpret_cast<float*>(a.workspace);
       multiply(a.context.stream, left, right, sizes, no_bias, partials);
-      launch(grid_of(ceil_div(elements, kTileColumns)), dim3(kBlock), 0, a.context.stream,
-             column_totals<Out>, static_cast<const float*>(partials), parts, elements, elements,
-             dweight.as<Out>());
+      add_partials<1>(a.context.stream, static_cast<const float*>(partials), parts, elements,
+                      a.outputs.first(1));
     });
   });
 }

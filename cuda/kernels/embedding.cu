@@ -55,12 +55,11 @@ __global__ void sort_tokens(const std::int32_t* tokens, std::int64_t count, std:
 template <typename T, typename Out>
 __global__ void sum_segments(const std::uint64_t* keys, std::int64_t count, const T* dy,
                              std::int64_t vocabulary, std::int64_t n, Out* table) {
-  const std::int64_t tiles = ceil_div(n, kTileColumns);
-  const std::int64_t first = blockIdx.x / tiles, tile = blockIdx.x % tiles * kTileColumns;
+  const ColumnTile tile = tile_of_block(n);
+  const std::int64_t first = tile.row, column = tile.pack_column, own = tile.own_column;
   const std::uint64_t token = keys[first] >> 32;
   if (first > 0 && keys[first - 1] >> 32 == token) return;
   if (token >= static_cast<std::uint64_t>(vocabulary)) return;
-  const std::int64_t column = tile + lane_of_thread() * kPack;
   Pack sums;
   if (column < n)
     for (std::int64_t k = first + warp_of_thread(); k < count && keys[k] >> 32 == token;
@@ -70,15 +69,15 @@ __global__ void sum_segments(const std::uint64_t* keys, std::int64_t count, cons
       for (int e = 0; e < kPack; ++e) sums.at[e] += v.at[e];
     }
   const float total = join_warps(sums);
-  const std::int64_t own = tile + threadIdx.x;
   if (own < n) table[static_cast<std::int64_t>(token) * n + own] = from_float<Out>(total);
 }
 
-/// Block (x, y): columns of tile x of position y, over all samples.
+/// Blocks go through (positions, tiles of columns): a position's, over all samples.
 template <typename T, typename Out>
 __global__ void sum_samples(const T* dy, std::int64_t samples, std::int64_t positions,
                             std::int64_t n, Out* table) {
-  const std::int64_t position = blockIdx.y, column = pack_column();
+  const ColumnTile tile = tile_of_block(n);
+  const std::int64_t position = tile.row, column = tile.pack_column, own = tile.own_column;
   Pack sums;
   if (column < n && position < positions)
     for (std::int64_t sample = warp_of_thread(); sample < samples; sample += kWarps) {
@@ -86,7 +85,7 @@ __global__ void sum_samples(const T* dy, std::int64_t samples, std::int64_t posi
       for (int e = 0; e < kPack; ++e) sums.at[e] += v.at[e];
     }
   const float total = join_warps(sums);
-  if (own_column() < n) table[position * n + own_column()] = from_float<Out>(total);
+  if (own < n) table[position * n + own] = from_float<Out>(total);
 }
 
 }  // namespace
@@ -115,9 +114,8 @@ void embedding_tokens(const KernelArguments& a) {
     with_float(table.dtype, [&](auto to) {
       using T = typename decltype(from)::type;
       using Out = typename decltype(to)::type;
-      launch(grid_of(count * ceil_div(n, kTileColumns)), dim3(kBlock), 0, a.context.stream,
-             sum_segments<T, Out>, keys, count, dy.as<const T>(), table.shape[0], n,
-             table.as<Out>());
+      launch(grid_of_tiles(count, n), dim3(kBlock), 0, a.context.stream, sum_segments<T, Out>, keys,
+             count, dy.as<const T>(), table.shape[0], n, table.as<Out>());
     });
   });
 }
@@ -131,7 +129,7 @@ void embedding_positions(const KernelArguments& a) {
     with_float(table.dtype, [&](auto to) {
       using T = typename decltype(from)::type;
       using Out = typename decltype(to)::type;
-      launch(grid_of(ceil_div(n, kTileColumns), table.shape[0]), dim3(kBlock), 0, a.context.stream,
+      launch(grid_of_tiles(table.shape[0], n), dim3(kBlock), 0, a.context.stream,
              sum_samples<T, Out>, dy.as<const T>(), samples, positions, n, table.as<Out>());
     });
   });

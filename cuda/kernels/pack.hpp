@@ -12,9 +12,11 @@ namespace ashlar::cuda {
 
 inline constexpr int kPack = 8;
 
-struct Pack {
-  float at[kPack] = {};
+template <typename V>
+struct PackOf {
+  V at[kPack] = {};
 };
+using Pack = PackOf<float>;
 
 namespace detail {
 

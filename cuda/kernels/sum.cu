@@ -1,12 +1,13 @@
-// Sums over axes of a tensor that may be strided, in two stages: chunks of terms into partials in
-// double, then the partials in their order.
-#include "cuda/kernels/host.hpp"
+// Sums over axes of a tensor that may be strided, in two stages: chunks of terms into partials,
+// then the partials in their order. All additions are in double, a sum is rounded once.
+#include "cuda/kernels/columns.hpp"
 #include "cuda/kernels/loops.hpp"
 
 namespace ashlar::cuda {
 namespace {
 
 constexpr std::int64_t kTerms = 1024;  // of a partial
+constexpr std::int64_t kRows = 64;     // of a partial of columns
 
 /// Axes that stay and axes that are summed.
 struct Split {
@@ -34,6 +35,23 @@ Split split(const Shape& shape, const Shape& strides, std::int64_t mask) {
   const Loops<1> summed = axes_of(shape, strides, mask, true);
   return {kept, summed, elements_of(kept), elements_of(summed)};
 }
+
+/// Rows are summed, neighbouring columns stay: a bias gradient.
+bool sums_columns(const Split& s) {
+  return s.outputs > 1 && s.kept.rank == 1 && s.summed.rank == 1 && s.kept.inner_strides()[0] == 1;
+}
+
+/// Adds a pack of a row.
+template <typename T>
+struct RowTerms {
+  const T* x;
+  std::int64_t stride;
+  __device__ void operator()(std::int64_t row, std::int64_t column, std::int64_t left,
+                             PackOf<double> (&sums)[1]) const {
+    const Pack v = load_pack(x + row * stride + column, left);
+    for (int k = 0; k < kPack; ++k) sums[0].at[k] += static_cast<double>(v.at[k]);
+  }
+};
 
 /// The terms [first, end) of a chunk.
 __device__ std::int64_t end_of_chunk(std::int64_t first, std::int64_t terms) {
@@ -104,13 +122,24 @@ std::int64_t chunks_of(const Split& s) { return s.terms == 0 ? 1 : ceil_div(s.te
 std::int64_t sum_workspace(const OpShapes& shapes) {
   const Shape& shape = shapes.inputs[0].shape;
   const Split s = split(shape, contiguous_strides(shape), shapes.attributes.integer("axes"));
-  return chunks_of(s) == 1 ? 0 : chunks_of(s) * s.outputs * size_of(DType::f64);
+  const std::int64_t partials = sums_columns(s)     ? ceil_div(s.terms, kRows)
+                                : chunks_of(s) == 1 ? 0
+                                                    : chunks_of(s);
+  return partials * s.outputs * size_of(DType::f64);
 }
 
 void sum(const KernelArguments& a) {
   const TensorView &x = a.inputs[0], &y = a.outputs[0];
-  const Split s = split(x.shape, x.strides, a.attributes.integer("axes"));
+  const std::int64_t axes = a.attributes.integer("axes");
+  const Split s = split(x.shape, x.strides, axes);
   if (s.outputs == 0) return;
+  if (sums_columns(s) && sums_columns(split(x.shape, contiguous_strides(x.shape), axes)))
+    return with_float(x.dtype, [&](auto from) {
+      using T = typename decltype(from)::type;
+      const RowTerms<T> terms{x.as<const T>(), s.summed.inner_strides()[0]};
+      sum_columns<1, double>(a.context.stream, terms, s.terms, kRows, s.outputs, a.workspace,
+                             a.outputs);
+    });
   const std::int64_t chunks = chunks_of(s);
   auto* partials = reinterpret_cast<double*>(a.workspace);
   with_float(x.dtype, [&](auto from) {

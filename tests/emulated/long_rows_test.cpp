@@ -2,7 +2,12 @@
 // tiles of columns, nothing at all.
 #include <doctest/doctest.h>
 
+#include <array>
+#include <cstring>
+#include <vector>
+
 #include "ashlar/ops.hpp"
+#include "emulated/device_call.hpp"
 #include "ops/harness.hpp"
 
 namespace ashlar::test {
@@ -40,8 +45,39 @@ Case sums(const Shape& shape, std::uint32_t axes) {
   return {.name = "sum " + to_string(shape),
           .inputs = {{.shape = shape}},
           .build = [axes](Tracer&, Values x) {
-            return std::vector{sum(x[0], axes), mean(x[0]), sum(transpose(x[0], 0, 1), axes)};
+            const int last = x[0].shape().rank() - 1;
+            const Value part = slice(x[0], last, 1, x[0].shape()[last]);
+            return std::vector{sum(x[0], axes), mean(x[0]), sum(transpose(x[0], 0, 1), axes),
+                               sum(part, axes)};
           }};
+}
+
+/// How three sums lie: in rows, in columns, or in rows of a transposed view.
+enum class SumLayout : std::uint8_t { rows, columns, turned };
+
+/// Terms of 1 between a large one and its negative, which float would swallow.
+template <typename T, typename Out>
+void check_sum(SumLayout layout, std::int64_t terms) {
+  constexpr std::int64_t kSums = 3;
+  constexpr float kLarge = 1 << 25;
+  const bool columns = layout == SumLayout::columns, rows = layout == SumLayout::rows;
+  const Shape shape = columns ? Shape{terms, kSums} : Shape{kSums, terms};
+  const std::int64_t step = rows ? 1 : kSums, other = rows ? terms : 1;
+  const Shape strides = columns ? Shape{step, other} : Shape{other, step};
+  std::vector<T> x(static_cast<std::size_t>(terms * kSums), T(1.0F));
+  for (std::int64_t i = 0; i < kSums; ++i) {
+    x[static_cast<std::size_t>(i * other)] = T(kLarge);
+    x[static_cast<std::size_t>(i * other + (terms - 1) * step)] = T(-kLarge);
+  }
+  DeviceCall call{.run = cuda::sum,
+                  .attributes = {{"axes", std::int64_t{columns ? 0b01 : 0b10}}},
+                  .inputs = {TensorView(x.data(), dtype_of<T>, shape, strides)},
+                  .outputs = {{dtype_of<Out>, {kSums}}}};
+  const std::array types{TensorType{dtype_of<T>, shape}};
+  call.workspace = cuda::sum_workspace({types, call.outputs, call.attributes});
+  Out sums[kSums];
+  std::memcpy(sums, run_once(call).data(), sizeof sums);
+  for (const Out sum : sums) CHECK(float(sum) == float(Out(static_cast<float>(terms - 2))));
 }
 
 Case tables(const Shape& tokens, std::int64_t vocabulary, std::int64_t channels) {
@@ -67,8 +103,23 @@ TEST_CASE("kernels: rows that get a whole block") {
 TEST_CASE("kernels: sums of several chunks, by rows and by columns") {
   check(sums({3, 1300}, 0b10));
   check(sums({1300, 3}, 0b01));
+  check(sums({1300, 3}, 0b10));
   check(sums({40, 60}, 0b11));
   check(sums({1100, 2, 3}, 0b101));
+  check(sums({1100, 2, 3}, 0b001));
+  check(sums({130, 301}, 0b01));
+}
+
+TEST_CASE("kernels: sums lose no term, whatever is added before it, by every way") {
+  for (const std::int64_t terms : {5, 1300})
+    for (const SumLayout layout : {SumLayout::rows, SumLayout::columns, SumLayout::turned}) {
+      CAPTURE(terms);
+      CAPTURE(static_cast<int>(layout));
+      check_sum<float, float>(layout, terms);
+      check_sum<float, bf16>(layout, terms);
+      check_sum<bf16, float>(layout, terms);
+      check_sum<bf16, bf16>(layout, terms);
+    }
 }
 
 TEST_CASE("kernels: gradients of tables over several tiles") {
