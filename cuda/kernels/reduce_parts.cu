@@ -3,13 +3,15 @@
 
 #include "ashlar/communicator.hpp"
 #include "cuda/device.h"
+#include "cuda/kernels/pack.hpp"
 #include "cuda/kernels/reduce_parts.hpp"
 
 namespace ashlar::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLanes = 16;  // partial sums of squares, as in src/comm/reduce.cpp
+constexpr int kSquares = 2048;  // partial sums of squares that are read at a time
+constexpr int kLanes = 16;      // partial sums of squares, as in src/comm/reduce.cpp
 static_assert(kNormBlock % kLanes == 0);
 
 template <typename T>
@@ -36,14 +38,6 @@ __device__ Sum<T> widen(T value) {
     return static_cast<Sum<T>>(value);
 }
 
-template <typename R, typename S>
-__device__ R narrow(S sum) {
-  if constexpr (kNarrow<R>)
-    return from_float<R>(sum);
-  else
-    return static_cast<R>(sum);
-}
-
 template <typename R>
 __device__ double square(R value) {
   const auto wide = static_cast<double>(widen(value));
@@ -51,14 +45,41 @@ __device__ double square(R value) {
 }
 
 template <typename T>
-__device__ Sum<T> sum_over_ranks(const PartsSum& p, std::int64_t i) {
-  const T* own = static_cast<const T*>(p.own);
-  const T* others = static_cast<const T*>(p.others);
-  Sum<T> sum = widen(p.rank == 0 ? own[i] : others[i]);
-  for (int r = 1; r < p.ranks; ++r) {
-    const T value = r == p.rank ? own[i] : others[(r < p.rank ? r : r - 1) * p.stride + i];
-    sum = static_cast<Sum<T>>(sum + widen(value));
+__device__ PackOf<Sum<T>> load_wide(const T* p, std::int64_t left) {
+  if constexpr (kNarrow<T>) {
+    return load_pack(p, left);
+  } else {
+    PackOf<Sum<T>> pack;
+    for (int k = 0; k < kPack; ++k) pack.at[k] = k < left ? widen(p[k]) : Sum<T>{0};
+    return pack;
   }
+}
+
+template <typename R, typename S>
+__device__ void store_narrow(const PackOf<S>& pack, R* p, std::int64_t left) {
+  if constexpr (kNarrow<R>) {
+    store_pack(pack, p, left);
+  } else {
+    for (int k = 0; k < kPack && k < left; ++k) p[k] = static_cast<R>(pack.at[k]);
+  }
+}
+
+template <typename S>
+__device__ PackOf<S> sum_of(const PackOf<S>& a, const PackOf<S>& b) {
+  PackOf<S> sum;
+  for (int k = 0; k < kPack; ++k) sum.at[k] = static_cast<S>(a.at[k] + b.at[k]);
+  return sum;
+}
+
+/// Elements [i, i + kPack) of the parts, by rank.
+template <typename T>
+__device__ PackOf<Sum<T>> sum_over_ranks(const PartsSum& p, std::int64_t i, std::int64_t left) {
+  const T* own = static_cast<const T*>(p.own) + i;
+  const T* others = static_cast<const T*>(p.others) + i;
+  PackOf<Sum<T>> sum = load_wide(p.rank == 0 ? own : others, left);
+  for (int r = 1; r < p.ranks; ++r)
+    sum = sum_of(sum,
+                 load_wide(r == p.rank ? own : others + (r < p.rank ? r : r - 1) * p.stride, left));
   return sum;
 }
 
@@ -79,46 +100,57 @@ __device__ void square_block(const R* values, int count, double* partial) {
   *partial = sum;
 }
 
-/// One block of threads for each kNormBlock elements.
+/// One block of threads for each kNormBlock elements. Squares are taken of a copy in shared memory.
 template <typename T, typename R>
-__global__ void sum_parts(PartsSum p) {
+__global__ void sum_parts(PartsSum p, bool writes) {
+  R* stored = p.squares == nullptr ? nullptr : dynamic_shared<R>();
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kNormBlock;
   const std::int64_t left = p.count - first;
   const int count = static_cast<int>(left < kNormBlock ? left : kNormBlock);
   R* recv = static_cast<R*>(p.recv) + first;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
-    Sum<T> sum = sum_over_ranks<T>(p, first + i);
-    if (p.accumulate) sum = static_cast<Sum<T>>(widen(recv[i]) + sum);
+  for (int i = static_cast<int>(threadIdx.x) * kPack; i < count; i += kThreads * kPack) {
+    PackOf<Sum<T>> sum = sum_over_ranks<T>(p, first + i, count - i);
+    if (p.accumulate) sum = sum_of(load_wide(recv + i, count - i), sum);
     if constexpr (std::is_same_v<Sum<T>, float>)
-      if (p.round_to_bf16) sum = to_float(from_float<bf16>(sum));
-    recv[i] = narrow<R>(sum);
+      if (p.round_to_bf16)
+        for (float& element : sum.at) element = to_float(from_float<bf16>(element));
+    if (writes) store_narrow(sum, recv + i, count - i);
+    if (p.squares != nullptr) store_narrow(sum, stored + i, kPack);
   }
   if constexpr (!std::is_integral_v<R>) {
     if (p.squares == nullptr) return;
     __syncthreads();
-    square_block(recv, count, p.partials + blockIdx.x);
+    square_block(stored, count, p.partials + blockIdx.x);
   }
 }
 
 /// The blocks' squares, in order.
 __global__ void add_squares(double* squares, const double* partials, int blocks, bool first) {
-  auto& tile = shared<double[kThreads], struct Tile>();
+  auto& tile = shared<double[kSquares], struct Tile>();
   const int thread = static_cast<int>(threadIdx.x);
   double sum = first ? 0.0 : *squares;
-  for (int begin = 0; begin < blocks; begin += kThreads) {
+  for (int begin = 0; begin < blocks; begin += kSquares) {
+    const int count = blocks - begin < kSquares ? blocks - begin : kSquares;
     __syncthreads();
-    if (begin + thread < blocks) tile[thread] = partials[begin + thread];
+    for (int i = thread; i < count; i += kThreads) tile[i] = partials[begin + i];
     __syncthreads();
     if (thread == 0)
-      for (int i = 0; i < kThreads && begin + i < blocks; ++i) sum += tile[i];
+      for (int i = 0; i < count; ++i) sum += tile[i];
   }
   __syncthreads();
   if (thread == 0) *squares = sum;
 }
 
+/// Whether what is stored can differ from what lies there.
+bool writes(const PartsSum& p) {
+  const bool rounds = p.round_to_bf16 && p.source_type != DType::bf16;
+  return p.recv != p.own || p.recv_type != p.source_type || p.ranks > 1 || p.accumulate || rounds;
+}
+
 template <typename T, typename R = T>
 void launch_sum(const PartsSum& p, unsigned blocks, StreamRef stream) {
-  launch(blocks, kThreads, 0, stream, sum_parts<T, R>, p);
+  const std::size_t shared_bytes = p.squares == nullptr ? 0 : kNormBlock * sizeof(R);
+  launch(blocks, kThreads, shared_bytes, stream, sum_parts<T, R>, p, writes(p));
 }
 
 template <typename T>
@@ -155,7 +187,7 @@ bool is_integer(DType dtype) {
 
 void reduce_parts(const PartsSum& sum, StreamRef stream) {
   const auto blocks = static_cast<unsigned>((sum.count + kNormBlock - 1) / kNormBlock);
-  if (blocks > 0) launch_any(sum, blocks, stream);
+  if (blocks > 0 && (writes(sum) || sum.squares != nullptr)) launch_any(sum, blocks, stream);
   if (sum.squares == nullptr) return;
   const int squared = is_integer(sum.recv_type) ? 0 : static_cast<int>(blocks);
   launch(1, kThreads, 0, stream, add_squares, sum.squares, sum.partials, squared, sum.first_piece);

@@ -154,4 +154,29 @@ TEST_CASE("kernels: reduce_parts of nothing sets the squares to nothing") {
   CHECK(squares_in(squares.bytes()) == 0.0);
 }
 
+TEST_CASE("kernels: reduce_parts of one rank in place, with squares and without") {
+  const std::int64_t count = kNormBlock + 21;
+  for (const bool round : {false, true}) {
+    CAPTURE(round);
+    const Case c{DType::f32, DType::f32, 1, false, round};
+    std::vector<test::Flat> parts;
+    parts.push_back(test::filled(DType::f32, count, 10));
+    const Sum expected = sum_on_cpu(c, parts, count);
+    for (const bool squared : {false, true}) {
+      CAPTURE(squared);
+      const Array<std::byte> values(bytes_of(parts[0]));
+      const Array<double> squares(1), partials(2);
+      cuda::reduce_parts({.own = values.data(),
+                          .recv = values.data(),
+                          .count = count,
+                          .round_to_bf16 = round,
+                          .squares = squared ? squares.data() : nullptr,
+                          .partials = partials.data()},
+                         backend::stream());
+      CHECK(values.bytes() == expected.values);
+      if (squared) CHECK(squares_in(squares.bytes()) == expected.squares);
+    }
+  }
+}
+
 }  // namespace ashlar
