@@ -10,7 +10,9 @@ namespace ashlar::cuda {
 namespace {
 
 constexpr std::int64_t kChunkRows = 2048;
-constexpr std::int64_t kRowElements = 64;  // rows of logits begin at multiples of so many
+// The vocabulary of products is a multiple of so many, which the library's fast kernels want. The
+// weight and its gradient keep the real one.
+constexpr std::int64_t kVocabularyUnit = 64;
 
 std::int64_t rounded_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -19,19 +21,23 @@ std::int64_t rounded_up(std::int64_t n, std::int64_t unit) { return (n + unit - 
 struct HeadLayout {
   explicit HeadLayout(const Head& head)
       : chunk(std::min(head.rows, kChunkRows)),
-        stride(rounded_up(head.vocabulary, kRowElements)),
-        sums_apart(head.dweight && head.rows > chunk && head.dweight_dtype != DType::f32) {
+        vocabulary(rounded_up(head.vocabulary, kVocabularyUnit)),
+        padded(vocabulary != head.vocabulary),
+        sums_apart(head.dweight &&
+                   (padded || (head.rows > chunk && head.dweight_dtype != DType::f32))) {
     library = reserve(kProductWorkspace);
-    logits = reserve(chunk * stride * size_of(head.dtype));
+    weight = reserve(padded ? vocabulary * head.channels * size_of(head.dtype) : 0);
+    logits = reserve(chunk * vocabulary * size_of(head.dtype));
     losses = reserve(head.rows * size_of(DType::f64));
     scales = reserve(2 * size_of(DType::f64));
-    sums = reserve(sums_apart ? head.vocabulary * head.channels * size_of(DType::f32) : 0);
+    sums = reserve(sums_apart ? vocabulary * head.channels * size_of(DType::f32) : 0);
   }
 
-  std::int64_t chunk;   // rows of logits
-  std::int64_t stride;  // elements from one to the next
-  bool sums_apart;      // dweight is summed in f32 in the workspace and rounded once
-  std::int64_t library, logits, losses, scales, sums;
+  std::int64_t chunk;       // rows of logits
+  std::int64_t vocabulary;  // of products
+  bool padded;              // products read a copy of the weight with rows of zeros behind it
+  bool sums_apart;          // dweight is summed in f32 in the workspace and rounded once
+  std::int64_t library, weight, logits, losses, scales, sums;
   std::int64_t end = 0;
 
  private:
@@ -57,6 +63,7 @@ class HeadRun {
     double* slope = mean + 1;
     if (loss != nullptr) target_scale(a_.context, targets(0), head_.rows, nullptr, mean);
     if (dloss != nullptr) target_scale(a_.context, targets(0), head_.rows, dloss, slope);
+    if (layout_.padded && head_.rows > 0) pad_weight();
     for_each_chunk([&](std::int64_t first, std::int64_t rows) {
       run_chunk(first, rows, dloss == nullptr ? nullptr : slope);
     });
@@ -91,11 +98,20 @@ class HeadRun {
     run_product(a_.context, call.product, call.operands, at(layout_.library));
   }
 
+  void pad_weight() const {
+    const TensorView& weight = a_.inputs[1];
+    const TensorView to(at(layout_.weight), weight.dtype, weight.shape);
+    copy({.context = a_.context, .attributes = {}, .inputs = {&weight, 1}, .outputs = {&to, 1}});
+    const std::int64_t row = head_.channels * size_of(weight.dtype);
+    fill_zeros(a_.context.stream, to.data + to.bytes(),
+               (layout_.vocabulary - head_.vocabulary) * row);
+  }
+
   void run_chunk(std::int64_t first, std::int64_t rows, const double* slope) const {
     const DType dtype = head_.dtype;
     std::byte* logits = at(layout_.logits);
     multiply(logits_call(first, rows));
-    const HeadRows chunk{logits, dtype, rows, head_.vocabulary, layout_.stride, targets(first)};
+    const HeadRows chunk{logits, dtype, rows, head_.vocabulary, layout_.vocabulary, targets(first)};
     double* losses = at<double>(layout_.losses) + first;
     if (slope == nullptr) return negative_log_likelihood(a_.context, chunk, losses);
     negative_log_likelihood_gradient(a_.context, chunk, slope, losses, logits, dtype);
@@ -107,32 +123,33 @@ class HeadRun {
   std::int64_t offset(std::int64_t first) const {
     return first * head_.channels * size_of(head_.dtype);
   }
+  /// Of as many rows as products see.
+  const std::byte* weight() const {
+    return layout_.padded ? at(layout_.weight) : a_.inputs[1].data;
+  }
   ProductCall logits_call(std::int64_t first, std::int64_t rows) const {
     const Gemm gemm{.m = rows,
-                    .n = head_.vocabulary,
+                    .n = layout_.vocabulary,
                     .k = head_.channels,
                     .transpose_b = true,
-                    .ldc = layout_.stride,
                     .dtype = head_.dtype,
                     .result = head_.dtype};
     return {{.gemm = gemm},
-            {a_.inputs[0].data + offset(first), a_.inputs[1].data, nullptr, at(layout_.logits)}};
+            {a_.inputs[0].data + offset(first), weight(), nullptr, at(layout_.logits)}};
   }
   ProductCall dx_call(std::int64_t first, std::int64_t rows) const {
     const Gemm gemm{.m = rows,
                     .n = head_.channels,
-                    .k = head_.vocabulary,
-                    .lda = layout_.stride,
+                    .k = layout_.vocabulary,
                     .dtype = head_.dtype,
                     .result = head_.dtype};
-    return {{.gemm = gemm}, {at(layout_.logits), a_.inputs[1].data, nullptr, dx_ + offset(first)}};
+    return {{.gemm = gemm}, {at(layout_.logits), weight(), nullptr, dx_ + offset(first)}};
   }
   ProductCall dweight_call(std::int64_t first, std::int64_t rows) const {
-    const Gemm gemm{.m = head_.vocabulary,
+    const Gemm gemm{.m = layout_.vocabulary,
                     .n = head_.channels,
                     .k = rows,
                     .transpose_a = true,
-                    .lda = layout_.stride,
                     .dtype = head_.dtype,
                     .result = layout_.sums_apart ? DType::f32 : head_.dweight_dtype,
                     .accumulate = first > 0};

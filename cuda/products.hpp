@@ -30,8 +30,8 @@ std::int64_t gelu_backward_workspace(const OpShapes& shapes);
 Product weight_gradient_product(std::span<const TensorType> inputs, const Attributes& attributes);
 Product gelu_backward_product(std::span<const TensorType> inputs, const Attributes& attributes);
 
-// The language-model head in chunks of rows. Logits are in x's type, rows a multiple of 64 elements
-// apart; their gradient takes their place.
+// The language-model head in chunks of rows. Logits are in x's type; their gradient takes their
+// place. Products see a vocabulary padded to a multiple of 64, in the workspace.
 void linear_cross_entropy(const KernelArguments& arguments);
 void linear_cross_entropy_gradient(const KernelArguments& arguments);
 void linear_cross_entropy_with_gradient(const KernelArguments& arguments);

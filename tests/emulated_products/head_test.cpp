@@ -5,6 +5,7 @@
 #include <array>
 
 #include "ashlar/ops.hpp"
+#include "cuda/products.hpp"
 #include "emulated/device_call.hpp"
 #include "ops/harness.hpp"
 #include "ops/product/linear_cross_entropy_rows.hpp"
@@ -53,11 +54,14 @@ Case fused_case(const Problem& p, bool dx, bool dweight, bool wide) {
 TEST_CASE("emulated: the head as two nodes, with second derivatives") {
   check(pair_case({6, 4, 7}));
   check(pair_case({37, 20, 131}));
+  check(pair_case({5, 12, 64}));
+  check(pair_case({5, 12, 65}));
   check(pair_case({0, 4, 7}));
 }
 
 TEST_CASE("emulated: the head as one node, in one chunk and in three") {
-  for (const Problem& p : {Problem{40, 24, 97}, Problem{2 * 2048 + 5, 8, 11}}) {
+  for (const Problem& p : {Problem{40, 24, 97}, Problem{7, 16, 50}, Problem{7, 16, 64},
+                           Problem{2 * 2048 + 5, 8, 11}}) {
     CAPTURE(p.rows);
     check(fused_case(p, true, true, false));
     check(fused_case(p, true, true, true));
@@ -65,6 +69,19 @@ TEST_CASE("emulated: the head as one node, in one chunk and in three") {
   check(fused_case({9, 8, 64}, true, false, false));
   check(fused_case({9, 8, 64}, false, true, false));
   check(fused_case({0, 8, 64}, true, true, false));
+}
+
+TEST_CASE("emulated: the head's products see a vocabulary of whole units alone") {
+  check(fused_case({9, 8, 1009}, true, true, false));
+  int padded = 0;
+  for (const cuda::AlgorithmEntry& entry : cuda::process_algorithms().chosen()) {
+    const Gemm& g = entry.key.product.gemm;
+    for (const std::int64_t extent : {g.m, g.n, g.k, g.lda, g.ldb, g.ldc}) {
+      CHECK(extent != 1009);
+      padded += extent == 1024;
+    }
+  }
+  CHECK(padded > 0);
 }
 
 }  // namespace ashlar::test
