@@ -31,6 +31,10 @@ __device__ __forceinline__ T* dynamic_shared() {
 __device__ __forceinline__ uint4 load16(const void* from) { return backend::load16(from); }
 __device__ __forceinline__ void store16(void* to, uint4 value) { backend::store16(to, value); }
 
+/// Eight bytes in one access, likewise.
+__device__ __forceinline__ uint2 load8(const void* from) { return backend::load8(from); }
+__device__ __forceinline__ void store8(void* to, uint2 value) { backend::store8(to, value); }
+
 /// Runs `kernel` on `grid` x `block` threads, in the order of `stream`. Arguments are copied.
 /// @throws InvalidArgument for extents that no GPU takes, CudaError when CUDA refuses; each names
 /// the line of the launch.

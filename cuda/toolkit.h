@@ -28,6 +28,11 @@ __device__ __forceinline__ uint4 load16(const void* from) {
 }
 __device__ __forceinline__ void store16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
 
+__device__ __forceinline__ uint2 load8(const void* from) {
+  return *static_cast<const uint2*>(from);
+}
+__device__ __forceinline__ void store8(void* to, uint2 value) { *static_cast<uint2*>(to) = value; }
+
 /// Lets `kernel` take all the shared memory that the current device has.
 inline void allow_large_shared(const void* kernel, std::source_location at) {
   int device = 0;

@@ -1,5 +1,6 @@
-// The update rules on a flat: one launch over all segments, one pass over memory. The formulas
-// stand in base/math; step, learning rate and the clip factor are read on the device.
+// The update rules on a flat: one launch over all segments, one pass over memory, in accesses that
+// fill whole sectors. The formulas stand in base/math; step, learning rate and the clip factor are
+// read on the device.
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -15,6 +16,11 @@ namespace ashlar::cuda {
 namespace {
 
 constexpr int kMostRuns = 128;  // of one launch
+constexpr int kQuad = 4;        // elements of a thread: 16 bytes of f32, next to the next thread's
+constexpr int kTile = kBlock * kQuad;
+// Of an update: each makes the factors of the step, which takes as long as some tiles.
+constexpr std::int64_t kMostBlocks = 1024;
+using Quad = PackOf<float, kQuad>;
 
 struct DeviceMath {
   __host__ __device__ float fma(float a, float b, float c) const { return std::fma(a, b, c); }
@@ -52,13 +58,11 @@ template <typename Config>
 using FactorsOf =
     std::conditional_t<std::is_same_v<Config, AdamW>, AdamWFactors<float>, SgdFactors<float>>;
 
-__device__ AdamWFactors<float> factors_of(const AdamW& rule, const RunScalars& run, double factor,
-                                          bool decay) {
-  return adamw_factors(rule, run.learning_rate, run.step, factor, decay, DeviceMath());
+__device__ AdamWFactors<float> factors_of(const AdamW& rule, const RunScalars& run, double factor) {
+  return adamw_factors(rule, run.learning_rate, run.step, factor, true, DeviceMath());
 }
-__device__ SgdFactors<float> factors_of(const Sgd& rule, const RunScalars& run, double factor,
-                                        bool decay) {
-  return sgd_factors(rule, run.learning_rate, factor, decay);
+__device__ SgdFactors<float> factors_of(const Sgd& rule, const RunScalars& run, double factor) {
+  return sgd_factors(rule, run.learning_rate, factor, true);
 }
 
 __device__ void update_element(const AdamW&, const AdamWFactors<float>& f, float& p, float& m,
@@ -90,46 +94,56 @@ __device__ int run_of(const Runs& runs, std::int64_t element) {
   return low;
 }
 
+/// Elements [i, i + kQuad) of the spans, `run` not behind theirs. `f` decays.
 template <class Config, typename Gradient, typename Parameter>
-__global__ void update_spans(Config rule, Runs runs, Clock clock,
-                             Spans<Gradient, Parameter> spans) {
-  auto& factors = shared<FactorsOf<Config>[2], struct StepFactors>();
-  const RunScalars now = scalars_of_run(clock.captured, clock.on_device);
-  const std::int64_t i = thread_in_grid() * kPack, left = spans.count - i, at = spans.first + i;
+__device__ void update_quad(const Config& rule, FactorsOf<Config> f, bool first_step,
+                            const Runs& runs, int run, const Spans<Gradient, Parameter>& spans,
+                            std::int64_t i) {
+  const std::int64_t left = spans.count - i, at = spans.first + i;
   const auto load_state = [&](const float* state) {
-    return state == nullptr ? Pack() : load_pack(state + at, left);
+    return state == nullptr ? Quad() : load_pack<kQuad>(state + at, left);
   };
-  const Pack gradient = load_pack(spans.gradient + at, left);
-  Pack master = load_state(spans.master), first = load_state(spans.state0);
-  Pack second = load_state(spans.state1), average = load_state(spans.average);
-  if (threadIdx.x < 2)
-    factors[threadIdx.x] =
-        factors_of(rule, now, clock.factor == nullptr ? 1.0 : *clock.factor, threadIdx.x == 1);
-  __syncthreads();
-  if (left <= 0) return;
-  const auto decay = static_cast<float>(rule.ema), rest = 1 - decay;
-  bool untouched = false;
-  int run = run_of(runs, at);
-  for (int k = 0; k < kPack; ++k) {
+  const Quad gradient = load_pack<kQuad>(spans.gradient + at, left);
+  Quad master = load_state(spans.master), first = load_state(spans.state0);
+  Quad second = load_state(spans.state1), average = load_state(spans.average);
+  const float ema = static_cast<float>(rule.ema), rest = 1 - ema, decay = f.decay;
+  bool touched[kQuad], all = true;
+  for (int k = 0; k < kQuad; ++k) {
     while (run + 1 < runs.count && at + k >= runs.end[run]) ++run;
-    if (runs.group[run] == Group::untouched) {
-      untouched = true;
-      continue;
-    }
-    if (now.step == 1) average.at[k] = master.at[k];
-    update_element(rule, factors[runs.group[run] == Group::decayed ? 1 : 0], master.at[k],
-                   first.at[k], second.at[k], gradient.at[k]);
-    average.at[k] = decay * average.at[k] + rest * master.at[k];
+    touched[k] = runs.group[run] != Group::untouched;
+    all = all && touched[k];
+    if (!touched[k]) continue;
+    if (first_step) average.at[k] = master.at[k];
+    f.decay = runs.group[run] == Group::decayed ? decay : 0.0F;
+    update_element(rule, f, master.at[k], first.at[k], second.at[k], gradient.at[k]);
+    average.at[k] = ema * average.at[k] + rest * master.at[k];
   }
   store_pack(master, spans.master + at, left);
   if (spans.state0 != nullptr) store_pack(first, spans.state0 + at, left);
   if (spans.state1 != nullptr) store_pack(second, spans.state1 + at, left);
   if (spans.average != nullptr) store_pack(average, spans.average + at, left);
   if (spans.parameter == nullptr) return;
-  if (!untouched) return store_pack(master, spans.parameter + at, left);
-  for (int k = 0; k < kPack && k < left; ++k)
-    if (runs.group[run_of(runs, at + k)] != Group::untouched)
-      spans.parameter[at + k] = from_float<Parameter>(master.at[k]);
+  if (all) return store_pack(master, spans.parameter + at, left);
+  for (int k = 0; k < kQuad; ++k)
+    if (k < left && touched[k]) spans.parameter[at + k] = from_float<Parameter>(master.at[k]);
+}
+
+/// Blocks go through tiles of kTile elements.
+template <class Config, typename Gradient, typename Parameter>
+__global__ void __launch_bounds__(kBlock, 4)
+    update_spans(Config rule, Runs runs, Clock clock, Spans<Gradient, Parameter> spans) {
+  auto& shared_factors = shared<FactorsOf<Config>, struct StepFactors>();
+  const RunScalars now = scalars_of_run(clock.captured, clock.on_device);
+  if (threadIdx.x == 0)
+    shared_factors = factors_of(rule, now, clock.factor == nullptr ? 1.0 : *clock.factor);
+  __syncthreads();
+  const FactorsOf<Config> factors = shared_factors;
+  for (std::int64_t tile = std::int64_t{blockIdx.x} * kTile; tile < spans.count;
+       tile += std::int64_t{gridDim.x} * kTile) {
+    const std::int64_t i = tile + threadIdx.x * kQuad;
+    const int run = run_of(runs, spans.first + tile);
+    if (i < spans.count) update_quad(rule, factors, now.step == 1, runs, run, spans, i);
+  }
 }
 
 /// Calls f(Runs, first, end) for stretches of [0, n) of at most kMostRuns runs. `segments` are
@@ -195,22 +209,23 @@ void run_update(const KernelArguments& a, const Config& rule, std::size_t states
                              .state1 = state(1, of_rule > 1),
                              .average = state(of_rule, states > of_rule),
                              .parameter = narrow ? a.outputs[1 + states].as<Parameter>() : nullptr};
-                         launch(grid_of_packs(spans.count), dim3(kBlock), 0, a.context.stream,
-                                update_spans<Config, Gradient, Parameter>, rule, runs, clock,
-                                spans);
+                         const std::int64_t tiles = ceil_div(spans.count, kTile);
+                         launch(grid_of(std::min(tiles, kMostBlocks)), dim3(kBlock), 0,
+                                a.context.stream, update_spans<Config, Gradient, Parameter>, rule,
+                                runs, clock, spans);
                        });
     });
   });
 }
 
 /// sum = x in the first micro-batch, sum + x later.
-__global__ void accumulate_packs(std::int64_t n, bool first, const float* x, float* sum) {
-  const std::int64_t i = thread_in_grid() * kPack, left = n - i;
+__global__ void accumulate_quads(std::int64_t n, bool first, const float* x, float* sum) {
+  const std::int64_t i = thread_in_grid() * kQuad, left = n - i;
   if (left <= 0) return;
-  Pack v = load_pack(x + i, left);
+  Quad v = load_pack<kQuad>(x + i, left);
   if (!first) {
-    const Pack before = load_pack(sum + i, left);
-    for (int k = 0; k < kPack; ++k) v.at[k] = before.at[k] + v.at[k];
+    const Quad before = load_pack<kQuad>(sum + i, left);
+    for (int k = 0; k < kQuad; ++k) v.at[k] = before.at[k] + v.at[k];
   }
   store_pack(v, sum + i, left);
 }
@@ -247,8 +262,8 @@ void accumulate(const KernelArguments& a) {
   if (a.outputs[0].dtype != DType::f32)
     throw InvalidArgument("on CUDA gradients are accumulated in f32: cast them first");
   if (n == 0) return;
-  launch(grid_of_packs(n), dim3(kBlock), 0, a.context.stream, accumulate_packs, n,
-         a.context.micro_batch == 0, a.inputs[1].as<const float>(), a.outputs[0].as<float>());
+  launch(grid_of_threads(ceil_div(n, kQuad)), dim3(kBlock), 0, a.context.stream, accumulate_quads,
+         n, a.context.micro_batch == 0, a.inputs[1].as<const float>(), a.outputs[0].as<float>());
 }
 
 void gradient_norm(const KernelArguments& a) {

@@ -13,8 +13,10 @@ using ashlar::StreamRef;
 using ashlar::cuda::dynamic_shared;
 using ashlar::cuda::launch;
 using ashlar::cuda::load16;
+using ashlar::cuda::load8;
 using ashlar::cuda::shared;
 using ashlar::cuda::store16;
+using ashlar::cuda::store8;
 using emulator::Buffer;
 using emulator::KernelError;
 using emulator::run_in_all_orders;
@@ -135,6 +137,10 @@ __global__ void copy16(float* out, const float* in, std::int64_t offset) {
   store16(out, load16(in + offset));
 }
 
+__global__ void copy8(float* out, const float* in, std::int64_t offset) {
+  store8(out, load8(in + offset));
+}
+
 __global__ void store16_at(float* out, std::int64_t offset) {
   store16(out + offset, make_uint4(1, 2, 3, 4));
 }
@@ -178,6 +184,11 @@ TEST_CASE("bugs: reads out of bounds") {
                        doctest::Contains("4000 bytes before a buffer of 404 bytes"), KernelError);
   CHECK(read_past_end(copy16, 96)[3] == 1.0F);
   CHECK_THROWS_WITH_AS(read_past_end(copy16, 100), doctest::Contains("load16 for 16 bytes"),
+                       KernelError);
+  CHECK(read_past_end(copy8, 98)[1] == 1.0F);
+  CHECK_THROWS_WITH_AS(read_past_end(copy8, 100), doctest::Contains("load8 for 8 bytes"),
+                       KernelError);
+  CHECK_THROWS_WITH_AS(read_past_end(copy8, 97), doctest::Contains("not a multiple of 8"),
                        KernelError);
 }
 

@@ -170,6 +170,32 @@ TEST_CASE("kernels: an update of more segments than one launch holds") {
   }
 }
 
+TEST_CASE("kernels: an update of more elements than its blocks take at once") {
+  constexpr std::int64_t kElements = (1 << 20) + 1029, kPlain = (1 << 20) + 3;
+  auto gradient = random<float>(kElements, -1, 1, 1);
+  auto master = random<float>(kElements, -1, 1, 2);
+  DeviceCall call{
+      .run = cuda::update,
+      .attributes = {{"momentum", 0.0},
+                     {"weight_decay", 0.5},
+                     {"nesterov", std::int64_t{0}},
+                     {"ema", 0.0},
+                     {"segments", std::vector<std::int64_t>{0, kPlain, 0, kPlain, kElements, 1}},
+                     {"sharded", std::int64_t{0}}}};
+  call.context.learning_rate = 0.125;
+  call.inputs = {view_of(gradient), TensorView(), view_of(master)};
+  call.outputs = {{DType::f32, {kElements}}};
+  call.shared = {{0, 2}};
+  std::size_t at = 0, different = 0;
+  const auto updated = part_of<float>(run_once(call), at, master.size());
+  for (std::size_t i = 0; i < master.size(); ++i) {
+    const float decay = i >= std::size_t{kPlain} ? 0.5F : 0.0F;
+    const float expected = master[i] - 0.125F * (gradient[i] + decay * master[i]);
+    different += std::abs(updated[i] - expected) > 2e-7F;
+  }
+  CHECK(different == 0);
+}
+
 TEST_CASE("kernels: sums of squares in two stages, and the norm") {
   for (const std::int64_t n : {0, 1, 13, 1024, 5000}) {
     auto x = random<bf16>(n, -2, 2, 3);

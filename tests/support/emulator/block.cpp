@@ -199,14 +199,14 @@ void* Block::dynamic_shared() {
   return dynamic_;
 }
 
-void Block::check_access16(const void* at, std::string_view call) const {
-  if (reinterpret_cast<std::uintptr_t>(at) % 16 != 0)
-    fail(fmt::format("calls {} with address {}, which is not a multiple of 16", call, at));
+void Block::check_access(const void* at, std::size_t bytes, std::string_view call) const {
+  if (reinterpret_cast<std::uintptr_t>(at) % bytes != 0)
+    fail(fmt::format("calls {} with address {}, which is not a multiple of {}", call, at, bytes));
   const auto* begin = static_cast<const std::byte*>(at);
   for (const Region& r : regions_)
     if (begin >= r.reserved_begin && begin < r.reserved_end)
-      if (begin < r.begin || begin + 16 > r.end)
-        fail(fmt::format("calls {} for 16 bytes {}", call, whereabouts(regions_, at)));
+      if (begin < r.begin || begin + bytes > r.end)
+        fail(fmt::format("calls {} for {} bytes {}", call, bytes, whereabouts(regions_, at)));
 }
 
 std::string Block::describe(const Lane& lane) const {

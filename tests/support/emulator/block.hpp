@@ -76,8 +76,8 @@ class Block {
   unsigned threads() const { return static_cast<unsigned>(lanes_.size()); }
   SharedMemory& shared() { return shared_; }
   void* dynamic_shared();
-  /// @throws KernelError unless 16 bytes there are aligned and inside their buffer.
-  void check_access16(const void* at, std::string_view call) const;
+  /// @throws KernelError unless `bytes` there are aligned to as many and inside their buffer.
+  void check_access(const void* at, std::size_t bytes, std::string_view call) const;
   [[noreturn]] void fail(std::string_view why) const;
   /// The lane touched memory that is not there; never returns to it.
   [[noreturn]] void fault(const void* address);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstring>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -35,16 +36,22 @@ T& shared_object() {
 
 inline void* dynamic_bytes() { return emulator::Block::current().dynamic_shared(); }
 
-inline uint4 load16(const void* from) {
-  emulator::Block::current().check_access16(from, "load16");
-  uint4 value;
-  std::memcpy(&value, from, sizeof(value));
+template <typename V>
+V load_vector(const void* from, std::string_view call) {
+  emulator::Block::current().check_access(from, sizeof(V), call);
+  V value;
+  std::memcpy(&value, from, sizeof value);
   return value;
 }
-inline void store16(void* to, uint4 value) {
-  emulator::Block::current().check_access16(to, "store16");
-  std::memcpy(to, &value, sizeof(value));
+template <typename V>
+void store_vector(void* to, const V& value, std::string_view call) {
+  emulator::Block::current().check_access(to, sizeof value, call);
+  std::memcpy(to, &value, sizeof value);
 }
+inline uint4 load16(const void* from) { return load_vector<uint4>(from, "load16"); }
+inline void store16(void* to, uint4 value) { store_vector(to, value, "store16"); }
+inline uint2 load8(const void* from) { return load_vector<uint2>(from, "load8"); }
+inline void store8(void* to, uint2 value) { store_vector(to, value, "store8"); }
 
 template <typename... P>
 void start(dim3 grid, dim3 block, std::size_t shared_bytes, const LaunchSite& site,
