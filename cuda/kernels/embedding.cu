@@ -30,24 +30,43 @@ __global__ void look_up(const std::int32_t* tokens, const T* table, const T* pla
   });
 }
 
-/// keys[r] = token << 32 | index, r the key's rank: how many tokens come before it. Blocks go
-/// through all tokens, a tile at a time.
-__global__ void sort_tokens(const std::int32_t* tokens, std::int64_t count, std::uint64_t* keys) {
-  auto& tile = shared<std::int32_t[kBlock], struct TokenTile>();
-  const std::int64_t mine = thread_in_grid();
-  const std::int32_t token = mine < count ? tokens[mine] : 0;
-  std::int64_t rank = 0;
-  for (std::int64_t first = 0; first < count; first += kBlock) {
-    const std::int64_t filled = count - first < kBlock ? count - first : kBlock;
-    __syncthreads();
-    if (threadIdx.x < filled) tile[threadIdx.x] = tokens[first + threadIdx.x];
-    __syncthreads();
-    for (std::int64_t i = 0; i < filled; ++i)
-      rank += tile[i] < token || (tile[i] == token && first + i < mine);
+constexpr int kKeys = 8;  // of a warp
+
+/// Adds to each rank how many tokens of [begin, end) come before key k, the lane's share of them.
+template <class Before>
+__device__ void count_before(const std::int32_t* tokens, std::int64_t begin, std::int64_t end,
+                             int (&ranks)[kKeys], const Before& before) {
+  for (std::int64_t i = begin + lane_of_thread(); i < end; i += kWarp) {
+    const std::int32_t token = tokens[i];
+    for (int k = 0; k < kKeys; ++k) ranks[k] += before(token, i, k) ? 1 : 0;
   }
-  if (mine < count)
-    keys[rank] = static_cast<std::uint64_t>(static_cast<std::uint32_t>(token)) << 32 |
-                 static_cast<std::uint64_t>(mine);
+}
+
+/// keys[r] = token << 32 | index, r the key's rank: how many tokens come before it, of equal ones
+/// those with lower indices. A warp goes through all tokens for kKeys neighbouring keys.
+__global__ void sort_tokens(const std::int32_t* tokens, std::int64_t count, std::uint64_t* keys) {
+  const std::int64_t first = team_row<kWarp>() * kKeys, end = first + kKeys;
+  if (first >= count) return;
+  std::int32_t mine[kKeys];
+  int ranks[kKeys] = {};
+  for (int k = 0; k < kKeys; ++k) mine[k] = first + k < count ? tokens[first + k] : 0;
+  count_before(tokens, 0, first, ranks,
+               [&](std::int32_t token, std::int64_t, int k) { return token <= mine[k]; });
+  count_before(tokens, first, end < count ? end : count, ranks,
+               [&](std::int32_t token, std::int64_t i, int k) {
+                 return token < mine[k] || (token == mine[k] && i < first + k);
+               });
+  count_before(tokens, end, count, ranks,
+               [&](std::int32_t token, std::int64_t, int k) { return token < mine[k]; });
+  int rank = 0;
+  for (int k = 0; k < kKeys; ++k) {
+    const int joined = join_warp(ranks[k], Add());
+    if (lane_of_thread() == k) rank = joined;
+  }
+  const std::int64_t own = first + lane_of_thread();
+  if (own < count && own < end)
+    keys[rank] = static_cast<std::uint64_t>(static_cast<std::uint32_t>(tokens[own])) << 32 |
+                 static_cast<std::uint64_t>(own);
 }
 
 /// Blocks go through (keys, tiles of columns): the segment of equal tokens that begins at the key,
@@ -108,8 +127,8 @@ void embedding_tokens(const KernelArguments& a) {
   auto* keys = reinterpret_cast<std::uint64_t*>(a.workspace);
   fill_zeros(a.context.stream, table.data, table.bytes());
   if (count == 0 || n == 0) return;
-  launch(grid_of_threads(count), dim3(kBlock), 0, a.context.stream, sort_tokens,
-         tokens.as<const std::int32_t>(), count, keys);
+  launch(grid_of_teams<kWarp>(ceil_div(count, kKeys)), dim3(kBlock), 0, a.context.stream,
+         sort_tokens, tokens.as<const std::int32_t>(), count, keys);
   with_float(dy.dtype, [&](auto from) {
     with_float(table.dtype, [&](auto to) {
       using T = typename decltype(from)::type;
