@@ -114,7 +114,7 @@ class HeadRun {
     const HeadRows chunk{logits, dtype, rows, head_.vocabulary, layout_.vocabulary, targets(first)};
     double* losses = at<double>(layout_.losses) + first;
     if (slope == nullptr) return negative_log_likelihood(a_.context, chunk, losses);
-    negative_log_likelihood_gradient(a_.context, chunk, slope, losses, logits, dtype);
+    negative_log_likelihood_gradient(a_.context, chunk, slope, losses);
     if (head_.dx) multiply(dx_call(first, rows));
     if (head_.dweight) multiply(dweight_call(first, rows));
   }

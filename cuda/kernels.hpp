@@ -112,11 +112,10 @@ struct HeadRows {
 
 /// losses[i] = log(sum_j exp(logits[i][j])) - logits[i][target], 0 for an ignored row.
 void negative_log_likelihood(const RunContext& context, const HeadRows& rows, double* losses);
-/// The same, and gradient[i][j] = *scale (softmax(logits[i])[j] - [j == target]) in `dtype`, zeros
-/// in an ignored row and from `columns` on. `gradient` may be the logits when the type is theirs.
+/// The same, and logits[i][j] = *scale (softmax(logits[i])[j] - [j == target]), zeros in an ignored
+/// row and from `columns` on.
 void negative_log_likelihood_gradient(const RunContext& context, const HeadRows& rows,
-                                      const double* scale, double* losses, std::byte* gradient,
-                                      DType dtype);
+                                      const double* scale, double* losses);
 /// *scale = *dloss (1 where null) / targets that count, 0 when none does.
 void target_scale(const RunContext& context, const std::int32_t* targets, std::int64_t rows,
                   const float* dloss, double* scale);

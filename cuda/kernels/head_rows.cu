@@ -1,4 +1,6 @@
 // Rows of the language-model head on chunks of logits: losses, and gradients in place.
+#include <algorithm>
+
 #include "cuda/kernels/host.hpp"
 #include "cuda/kernels/softmax.hpp"
 
@@ -6,13 +8,18 @@ namespace ashlar::cuda {
 namespace {
 
 constexpr int kReducers = 1024;
+// Rows that do not fit L1: few enough are under way at a time for L2 to hold them until they are
+// read again.
+constexpr std::int64_t kVeryLongRow = 16384;
+constexpr int kWideTeam = 1024;
 
-/// A row per team. `scale` null: losses only. `gradient` may be the logits: a thread writes what it
-/// alone reads after the target's logit has been read by all.
-template <int threads, typename L, typename T>
-__global__ void head_rows(const L* logits, const std::int32_t* targets, std::int64_t rows,
-                          std::int64_t columns, std::int64_t stride, const double* scale,
-                          double* losses, T* gradient) {
+/// A row per team. `scale` null: losses only. A gradient takes the place of its logit: a thread
+/// writes what it alone reads after the target's logit has been read by all.
+template <int threads, typename T>
+__global__ void __launch_bounds__(threads == kWideTeam ? kWideTeam : kBlock,
+                                  threads == kWideTeam ? 2 : 6)
+    head_rows(T* logits, const std::int32_t* targets, std::int64_t rows, std::int64_t columns,
+              std::int64_t stride, const double* scale, double* losses) {
   const std::int64_t row = team_row<threads>(), at = row * stride;
   if (row >= rows) return;
   const std::int32_t target = targets[row];
@@ -33,7 +40,7 @@ __global__ void head_rows(const L* logits, const std::int32_t* targets, std::int
       const float slope = factor * std::exp(v.at[k] - total.most);
       v.at[k] = !counts || i + k >= columns ? 0.0F : i + k == target ? slope - whole : slope;
     }
-    store_pack(v, gradient + at + i, left);
+    store_pack(v, logits + at + i, left);
   });
 }
 
@@ -56,36 +63,30 @@ __global__ void scaled_sum(const double* losses, std::int64_t rows, const double
   if (threadIdx.x == 0) *loss = static_cast<float>(total * *scale);
 }
 
-template <typename L, typename T>
-void run_rows(const RunContext& context, const HeadRows& h, const double* scale, double* losses,
-              std::byte* gradient) {
+void run_rows(const RunContext& context, const HeadRows& h, const double* scale, double* losses) {
   if (h.rows == 0) return;
   const std::int64_t stride = h.stride == 0 ? h.columns : h.stride;
-  with_team(h.columns, [&](auto threads) {
-    launch(grid_of_teams<threads>(h.rows), dim3(kBlock), 0, context.stream,
-           head_rows<threads, L, T>, reinterpret_cast<const L*>(h.logits), h.targets, h.rows,
-           h.columns, stride, scale, losses, reinterpret_cast<T*>(gradient));
+  with_float(h.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto run = [&](auto threads) {
+      launch(grid_of_teams<threads>(h.rows), dim3(std::max(threads(), kBlock)), 0, context.stream,
+             head_rows<threads, T>, reinterpret_cast<T*>(h.logits), h.targets, h.rows, h.columns,
+             stride, scale, losses);
+    };
+    if (h.columns > kVeryLongRow) return run(std::integral_constant<int, kWideTeam>{});
+    with_team(h.columns, run);
   });
 }
 
 }  // namespace
 
 void negative_log_likelihood(const RunContext& context, const HeadRows& rows, double* losses) {
-  with_float(rows.dtype, [&](auto tag) {
-    using L = typename decltype(tag)::type;
-    run_rows<L, L>(context, rows, nullptr, losses, nullptr);
-  });
+  run_rows(context, rows, nullptr, losses);
 }
 
 void negative_log_likelihood_gradient(const RunContext& context, const HeadRows& rows,
-                                      const double* scale, double* losses, std::byte* gradient,
-                                      DType dtype) {
-  with_float(rows.dtype, [&](auto from) {
-    with_float(dtype, [&](auto to) {
-      run_rows<typename decltype(from)::type, typename decltype(to)::type>(context, rows, scale,
-                                                                           losses, gradient);
-    });
-  });
+                                      const double* scale, double* losses) {
+  run_rows(context, rows, scale, losses);
 }
 
 void target_scale(const RunContext& context, const std::int32_t* targets, std::int64_t rows,
