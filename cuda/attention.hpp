@@ -70,4 +70,8 @@ class AttentionLibrary {
 /// The library of a stream's device, null where there is none.
 AttentionLibrary* attention_library(StreamRef stream);
 
+/// The engines of the plans that the library has made for a device so far, each with its pass and
+/// once; empty where there are none.
+std::string attention_plans(Device device);
+
 }  // namespace ashlar::cuda

@@ -36,4 +36,9 @@ Backend cuda_backend(int threads, int sm, bool deterministic) {
   return backend;
 }
 
+std::string attention_engine(Device device) {
+  const std::string plans = cuda::attention_plans(device);
+  return plans.empty() ? "ours" : plans;
+}
+
 }  // namespace ashlar

@@ -1,9 +1,11 @@
 // cuDNN on the devices of this process.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "ashlar/error.hpp"
 #include "cuda/cudnn_graph.hpp"
@@ -26,6 +28,17 @@ class Cudnn : public AttentionLibrary {
     const std::scoped_lock lock(mutex_);
     library_.check(library_.set_stream(handle_, native), "cudnnSetStream");
     graph_of(problem).run(handle_, operands, workspace);
+  }
+
+  /// As attention_plans() says.
+  std::string plans() {
+    const std::scoped_lock lock(mutex_);
+    std::set<std::string> engines;
+    for (const auto& [problem, graph] : graphs_)
+      if (graph)
+        engines.insert(
+            fmt::format("{} {}", problem.backward ? "backward" : "forward", graph->engine()));
+    return fmt::format("{}", fmt::join(engines, ", "));
   }
 
  private:
@@ -71,6 +84,12 @@ AttentionLibrary* attention_library(StreamRef stream) {
   static auto& devices = *new PerDevice<Cudnn>;
   const int device = device_of(stream);
   return &devices.of(device, [&] { return std::make_unique<Cudnn>(*library, device); });
+}
+
+std::string attention_plans(Device device) {
+  const std::scoped_lock lock(devices().mutex);
+  const auto found = devices().libraries.find(device.index);
+  return found == devices().libraries.end() ? "" : found->second->plans();
 }
 
 }  // namespace ashlar::cuda

@@ -7,4 +7,6 @@ const DeviceKernel* find_attention(std::string_view, int, bool) { return nullptr
 
 AttentionLibrary* attention_library(StreamRef) { return nullptr; }
 
+std::string attention_plans(Device) { return {}; }
+
 }  // namespace ashlar::cuda

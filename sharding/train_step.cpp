@@ -363,6 +363,7 @@ StepResult TrainStep::step(const Loader& load) {
   result.seconds_exposed = times.exposed;
   result.flops = executor.flops();
   result.memory = self.measured(executor);
+  result.replayed = times.replayed;
   return result;
 }
 

@@ -88,6 +88,7 @@ std::string to_line(const StepMetrics& m) {
   line["tokens"] = m.tokens;
   line["tokens_per_second"] = m.tokens_per_second;
   line["flops"] = m.flops;
+  line["replayed"] = m.replayed;
   line["seconds"] = {{"total", m.seconds.total},
                      {"forward", m.seconds.forward},
                      {"backward", m.seconds.backward},
@@ -114,6 +115,7 @@ std::string to_line(const Summary& s) {
                {"config", s.config},
                {"hardware", s.hardware}};
   if (s.driver_bytes) summary["driver_bytes"] = *s.driver_bytes;
+  if (s.attention_engine) summary["attention_engine"] = *s.attention_engine;
   return Json{{"summary", summary}}.dump();
 }
 

@@ -44,7 +44,8 @@ struct StepMetrics {
   double learning_rate = 0;
   std::int64_t tokens = 0;  // this step, all ranks
   double tokens_per_second = 0;
-  double flops = 0;  // this step, a rank's kernels, by their ops' cost
+  double flops = 0;       // this step, a rank's kernels, by their ops' cost
+  bool replayed = false;  // rank 0's step, from CUDA graphs
   Seconds seconds;
   PeakBytes peak;
   AtPeak at_peak;
@@ -59,8 +60,9 @@ struct Summary {
   ashlar::ModelStateBytes model_state;  // per rank
   PeakBytes planned_peak;
   std::int64_t outside_bytes = 0;
-  std::int64_t peak_resident_bytes = 0;      // of the host
-  std::optional<std::int64_t> driver_bytes;  // taken of a GPU beside the arenas of this process
+  std::int64_t peak_resident_bytes = 0;         // of the host
+  std::optional<std::int64_t> driver_bytes;     // taken of a GPU beside the arenas of this process
+  std::optional<std::string> attention_engine;  // what serves attention on a GPU
   nlohmann::ordered_json config;
   nlohmann::ordered_json hardware;
 };

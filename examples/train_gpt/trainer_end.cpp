@@ -11,6 +11,7 @@
 #include "ashlar/device_memory.hpp"
 #include "ashlar/pretrained.hpp"
 #include "base/math/philox.hpp"
+#include "ops/cuda_backend.hpp"
 #include "train_gpt/gather.hpp"
 #include "train_gpt/trainer.hpp"
 
@@ -131,9 +132,11 @@ Summary Trainer::summary() {
   end.peak_resident_bytes = std::ranges::max(resident);
   const std::int64_t arenas = train_->allocated_bytes();
   end.outside_bytes = std::max<std::int64_t>(0, end.peak_resident_bytes - (on_gpu() ? 0 : arenas));
-  if (on_gpu())
+  if (on_gpu()) {
     end.driver_bytes =
         free_at_start_ - ashlar::device_bytes(device_).free - ranks_in_process_ * arenas;
+    end.attention_engine = ashlar::attention_engine(device_);
+  }
   end.config = to_json(options_);
   end.hardware = to_json(detect_hardware(device_));
   return end;

@@ -42,6 +42,7 @@ StepMetrics Trainer::step() {
   metrics.seconds = {seconds_since(start), result.seconds_forward, result.seconds_backward,
                      result.seconds_exposed, result.seconds_update};
   metrics.flops = result.flops;
+  metrics.replayed = result.replayed;
   metrics.peak = {result.memory.peak, result.memory.total};
   metrics.at_peak = {result.memory.at_peak, result.memory.fragmentation, result.memory.padding};
   const ashlar::SentBytes after = train_->sent_bytes();

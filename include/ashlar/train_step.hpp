@@ -91,8 +91,9 @@ struct StepResult {
   double grad_norm = 0;  // before clipping
   double learning_rate = 0;
   double seconds_forward = 0, seconds_backward = 0, seconds_update = 0, seconds_exposed = 0;
-  double flops = 0;  // of this rank's kernels, counted as they were called
-  MemoryUse memory;  // counted while the step ran
+  double flops = 0;       // of this rank's kernels, counted as they were called
+  MemoryUse memory;       // counted while the step ran
+  bool replayed = false;  // on a GPU: all of it from CUDA graphs that an earlier step recorded
 };
 
 /// What the products of a step were computed by on a GPU, where a library chooses algorithms for

@@ -119,7 +119,7 @@ RunTimes Executor::run_all(RunContext context, const std::function<void(std::int
   const bool issues = !choose_replay(context);
   if (staging_) context.on_device = staging_->send(context);
   clock_ = {};
-  times_ = {};
+  times_ = {.replayed = !issues};
   if (staging_) sent_after_.assign(index(staging_->slots()), 0);
   if (issues) flops_ = 0;
   if (issues) live_.begin_run();

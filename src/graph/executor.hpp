@@ -24,6 +24,7 @@ struct RunTimes {
   double backward = 0;
   double update = 0;
   double exposed = 0;
+  bool replayed = false;  // all of it was recorded before: nothing was issued anew
 };
 
 /// One entry of the event log: instruction `step` of the Program was issued (or, for a wait,

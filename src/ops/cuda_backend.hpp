@@ -1,6 +1,8 @@
 // What kernels a step on a GPU runs.
 #pragma once
 
+#include <string>
+
 #include "ashlar/device.hpp"
 #include "ashlar/op.hpp"
 
@@ -26,6 +28,10 @@ Backend cuda_backend(int threads, int sm, bool deterministic = true);
 /// had chosen otherwise before; CudaError where the library is missing or has no algorithm.
 std::uint64_t agree_on_products(Communicator& ranks, std::span<const Program> programs,
                                 StreamRef stream);
+
+/// What has served attention on the device so far: the engines of cuDNN's plans, as "forward
+/// eng4_k24=6, backward eng5_k24=6"; "ours" where there are none.
+std::string attention_engine(Device device);
 
 /// 90 for compute capability 9.0. @throws CudaError where the device does not work.
 int compute_capability(Device device);

@@ -11,6 +11,7 @@ Backend cuda_backend(int, int, bool) { throw CudaError(detail::why_no_cuda()); }
 std::uint64_t agree_on_products(Communicator&, std::span<const Program>, StreamRef) {
   throw CudaError(detail::why_no_cuda());
 }
+std::string attention_engine(Device) { throw CudaError(detail::why_no_cuda()); }
 int compute_capability(Device) { throw CudaError(detail::why_no_cuda()); }
 
 }  // namespace ashlar

@@ -49,9 +49,12 @@ TEST_CASE("replay: ten replayed steps equal ten issued ones in bits, with warm-u
     Card issued(Ahead::nothing);
     const Outcome expected = train(run, false, issued);
     CHECK(issued.device.recordings == 0);
+    CHECK(expected.replayed == 0);
     for (const Ahead ahead : {Ahead::nothing, Ahead::random}) {
       Card card(ahead, 5);
-      CHECK(train(run, true, card).bits == expected.bits);
+      const Outcome outcome = train(run, true, card);
+      CHECK(outcome.bits == expected.bits);
+      CHECK(outcome.replayed == kReplayed - 1);  // the first of them records
       const int sections = 2 + static_cast<int>(run.micro_batches);
       CHECK(card.device.recordings == sections);
       CHECK(card.device.launches == sections * kReplayed);

@@ -34,6 +34,7 @@ struct Outcome {
   std::vector<float> losses;
   std::vector<std::uint64_t> bits;  // of losses, norms and, at the end, parameters
   int sums = 0, joins = 0;
+  int replayed = 0;  // steps
 };
 
 inline TrainConfig config_of(const Run& run) {
@@ -78,6 +79,7 @@ inline Outcome train_rank(Communicator& world, const Run& run, const DeviceSide*
     outcome.bits.push_back(std::bit_cast<std::uint64_t>(result.grad_norm));
     CHECK(result.memory.peak == step.planned().peak);
     CHECK(result.memory.total == step.planned().total);
+    outcome.replayed += result.replayed ? 1 : 0;
   }
   for (const float value : values_of(step))
     outcome.bits.push_back(std::bit_cast<std::uint32_t>(value));

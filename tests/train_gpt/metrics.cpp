@@ -53,8 +53,8 @@ Names with(Names names, const Names& more) {
 TEST_CASE("metrics: a step's keys and values") {
   const ordered_json line = ordered_json::parse(to_line(example()));
   CHECK(keys(line) == Names{"step", "loss", "loss_bits", "grad_norm", "learning_rate", "tokens",
-                            "tokens_per_second", "flops", "seconds", "peak_bytes", "at_peak",
-                            "sent_bytes"});
+                            "tokens_per_second", "flops", "replayed", "seconds", "peak_bytes",
+                            "at_peak", "sent_bytes"});
   CHECK(keys(line["seconds"]) ==
         Names{"total", "forward", "backward", "communication_exposed", "update"});
   CHECK(keys(line["peak_bytes"]) == with(kCategoryNames, {"total"}));
