@@ -1,8 +1,10 @@
-// Calls on the first GPU, each operand in an allocation of its own, on a stream that is not the
-// default one. Results are compared over three runs, or as many as ASHLAR_GPU_RUNS says: under a
-// sanitizer one is enough.
+// Calls on the first GPU, each operand in an allocation of just its size, on a stream that is not
+// the default one; what is freed serves the next operand of that size, since cudaMalloc is slow,
+// under a sanitizer above all. Results are compared over three runs, or as many as ASHLAR_GPU_RUNS
+// says: under a sanitizer one is enough.
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 
 #include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
@@ -12,13 +14,34 @@
 
 namespace ashlar::test::backend {
 
-std::shared_ptr<std::byte> allocate(std::size_t bytes) {
+namespace {
+
+/// Free memory by its size; all work is on one stream.
+std::map<std::size_t, std::vector<void*>>& free_memory() {
+  static std::map<std::size_t, std::vector<void*>> memory;
+  return memory;
+}
+
+void* take(std::size_t bytes) {
+  std::vector<void*>& spare = free_memory()[bytes];
   void* memory = nullptr;
+  if (spare.empty()) {
+    cuda::check(cudaMalloc(&memory, bytes));
+  } else {
+    memory = spare.back();
+    spare.pop_back();
+  }
+  return memory;
+}
+
+}  // namespace
+
+std::shared_ptr<std::byte> allocate(std::size_t bytes) {
   bytes = std::max<std::size_t>(bytes, 1);
-  cuda::check(cudaMalloc(&memory, bytes));
-  const std::shared_ptr<std::byte> owner(static_cast<std::byte*>(memory),
-                                         [](std::byte* p) { cudaFree(p); });
-  cuda::check(cudaMemsetAsync(memory, 0xff, bytes,
+  const std::shared_ptr<std::byte> owner(
+      static_cast<std::byte*>(take(bytes)),
+      [bytes](std::byte* memory) { free_memory()[bytes].push_back(memory); });
+  cuda::check(cudaMemsetAsync(owner.get(), 0xff, bytes,
                               static_cast<cudaStream_t>(cuda::native_stream(stream()))));
   return owner;
 }

@@ -4,9 +4,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <set>
+#include <string>
+
+#include "ashlar/error.hpp"
 
 namespace {
 
@@ -14,6 +18,7 @@ struct Kernels {
   std::mutex mutex;
   std::map<const void*, std::string> names;  // by the host's address of a kernel
   std::set<const void*> launched;
+  std::ofstream file;
 };
 
 Kernels& kernels() {  // made by the first registration, before main
@@ -21,8 +26,10 @@ Kernels& kernels() {  // made by the first registration, before main
   return all;
 }
 
-std::string list(const std::set<std::string>& names) {
-  return names.empty() ? "[]" : fmt::format("[\"{}\"]", fmt::join(names, "\",\""));
+void note_launch(const void* kernel) {
+  const std::scoped_lock lock(kernels().mutex);
+  if (!kernels().launched.insert(kernel).second || !kernels().file.is_open()) return;
+  kernels().file << fmt::format(R"({{"launched":"{}"}})", kernels().names[kernel]) << std::endl;
 }
 
 }  // namespace
@@ -48,10 +55,7 @@ cudaError_t __real_cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, v
                                     std::size_t shared_bytes, cudaStream_t stream);
 cudaError_t __wrap_cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** arguments,
                                     std::size_t shared_bytes, cudaStream_t stream) {
-  {
-    const std::scoped_lock lock(kernels().mutex);
-    kernels().launched.insert(kernel);
-  }
+  note_launch(kernel);
   return __real_cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream);
 }
 // NOLINTEND(bugprone-reserved-identifier)
@@ -60,14 +64,13 @@ cudaError_t __wrap_cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, v
 
 namespace ashlar::test {
 
-std::string kernels_as_json() {
+void write_kernels(const std::filesystem::path& file) {
   const std::scoped_lock lock(kernels().mutex);
-  std::set<std::string> all, launched;
-  for (const auto& [host, name] : kernels().names) {
-    all.insert(name);
-    if (kernels().launched.contains(host)) launched.insert(name);
-  }
-  return fmt::format(R"({{"kernels":{},"launched":{}}})", list(all), list(launched));
+  std::set<std::string> names;
+  for (const auto& [host, name] : kernels().names) names.insert(name);
+  kernels().file.open(file);
+  kernels().file << fmt::format(R"({{"kernels":["{}"]}})", fmt::join(names, "\",\"")) << std::endl;
+  if (!kernels().file) throw Error(fmt::format("cannot write {}", file.string()));
 }
 
 }  // namespace ashlar::test

@@ -2,11 +2,13 @@
 // the CUDA runtime that register and launch kernels through functions here (--wrap).
 #pragma once
 
-#include <string>
+#include <filesystem>
 
 namespace ashlar::test {
 
-/// {"kernels": [...], "launched": [...]}: mangled names in ascending order.
-std::string kernels_as_json();
+/// Writes {"kernels": [...]}, mangled names in ascending order, and from now on, as a kernel is
+/// launched for the first time, {"launched": "..."}: lines of JSON, so that what is stopped leaves
+/// what it has done. @throws Error when the file cannot be written.
+void write_kernels(const std::filesystem::path& file);
 
 }  // namespace ashlar::test

@@ -5,28 +5,19 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
+#include <exception>
 
 #include "ashlar/device.hpp"
 #include "cuda/launched_kernels.hpp"
 
-namespace {
-
-int run(int argc, char** argv) {
+int main(int argc, char** argv) {
+  try {
+    if (const char* path = std::getenv("ASHLAR_KERNELS")) ashlar::test::write_kernels(path);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ASHLAR_KERNELS: %s\n", error.what());
+    return 1;
+  }
   if (ashlar::device_count(ashlar::DeviceType::cuda) > 0) return doctest::Context(argc, argv).run();
   std::puts("skipped: no CUDA device here");
   return 77;
-}
-
-}  // namespace
-
-int main(int argc, char** argv) {
-  const int result = run(argc, argv);
-  const char* path = std::getenv("ASHLAR_KERNELS");
-  if (path == nullptr) return result;
-  std::ofstream file(path);
-  file << ashlar::test::kernels_as_json() << std::endl;
-  if (file) return result;
-  std::fprintf(stderr, "ASHLAR_KERNELS: cannot write %s\n", path);
-  return 1;
 }

@@ -2,13 +2,19 @@
 #include <cuda_runtime_api.h>
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
+#include <vector>
 
+#include "ashlar/buffer.hpp"
+#include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
 #include "cuda/check.h"
+#include "cuda/kernels.hpp"
 #include "cuda/native_stream.hpp"
 #include "runtime/stream_cases.hpp"
+#include "runtime/stream_state.hpp"
 
 namespace ashlar {
 
@@ -47,6 +53,40 @@ TEST_CASE("cuda stream: it waits for an event of the CPU, and the CPU for one of
   StreamRef(host).synchronize();
   releases.join();
   CHECK(value == 11);
+}
+
+TEST_CASE("cuda stream: recorded sets, copies and kernels reach over all pages of an allocation") {
+  constexpr std::int64_t kBytes = 64 << 20, kMid = kBytes / 2;  // of 2 MiB pages
+  const auto pages = device_pages(kGpu);
+  CachingResource memory(*pages);
+  const Stream stream(kGpu);
+  const auto take = [&] { return Buffer(memory, kBytes, Category::activation, stream); };
+  {
+    const Buffer set = take(), copied = take(), read = take();
+    detail::StreamState& state = detail::state_of(stream);
+    state.begin_recording();
+    fill_async(set.data(), 0x5a, kBytes, stream);
+    cuda::fill_zeros(stream, set.data() + kMid, 1);
+    copy_async(copied.data(), set.data(), kBytes, stream);
+    const TensorView from = copied.view(DType::i32, {kBytes / 4});
+    const TensorView to = read.view(DType::i32, {kBytes / 4});
+    RunContext context;
+    context.stream = stream;
+    cuda::copy({.context = context, .attributes = {}, .inputs = {&from, 1}, .outputs = {&to, 1}});
+    const auto recording = state.end_recording();
+    std::vector<std::byte> host(kBytes);
+    for (int replay = 0; replay < 2; ++replay) {
+      for (const Buffer* buffer : {&set, &copied, &read})
+        fill_async(buffer->data(), 0xff, kBytes, stream);
+      recording->launch();
+      copy_async(host.data(), read.data(), kBytes, stream);
+      StreamRef(stream).synchronize();
+      CHECK(host[kMid] == std::byte{0});
+      CHECK(std::ranges::count(host, std::byte{0x5a}) == kBytes - 1);
+    }
+  }
+  StreamRef(stream).synchronize();
+  memory.retire(stream);
 }
 
 TEST_CASE("cuda stream: an event outlives its stream") {
