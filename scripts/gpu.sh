@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # scripts/gpu.sh pack             builds for sm_90 into .gpu/, with the libraries that a machine with a GPU may lack
-# scripts/gpu.sh run PHASE...     there: smoke ops sanitize stages ours torch xl; results go into ${RESULTS_DIR:-perf/results}/result.json
+# scripts/gpu.sh run PHASE...     there: smoke ops memcheck stages ours torch xl racecheck, best in this order and a call each;
+#                                 results are added to perf/results/result.json, or to its copy in RESULTS_DIR
 # scripts/gpu.sh build [-D...]    what both do where they must: builds the programs into build/gpu
 # scripts/gpu.sh check            whether the packed programs need no more than such a machine has
 # Exit code 2: wrong use or nothing packed. `run` goes on after a failure and ends with 1. See docs/cuda.md.
@@ -8,13 +9,15 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 pack=$PWD/.gpu
-root=$pack/root # where the packages are unpacked
+root=$PWD/build/gpu-root # where the packages are unpacked: not in .gpu/, which travels
+committed=perf/results/result.json
 results=${RESULTS_DIR:-perf/results}/result.json
 log=${RESULTS_DIR:-build}/gpu.log # whole outputs
 limit_bytes=$((40 << 20))
 peak_tflops=989 # bf16, dense, of an H100 SXM and an H200 (NVIDIA's data sheets)
+phases='smoke ops memcheck stages ours torch xl racecheck'
 programs=(tests/cuda/{describe,device_test,formulas_test,stream_test,device_memory_test,thrust_test,ops,products_test,attention_test,train_step_test}_cuda
-  examples/train_gpt perf/perf_gpu_{adamw,products} perf/perf_allocator)
+  examples/train_gpt perf/perf_gpu_{adamw,kernels,products} perf/perf_allocator ashlar)
 libraries=(zlib1g libdnnl2 libopenblas0-pthread libhwy1 libgomp1 libfmt9 ocl-icd-libopencl1 libgfortran5 libquadmath0)
 headers=(zlib1g-dev libdnnl-dev libhwy-dev libfmt-dev nlohmann-json3-dev doctest-dev libcli11-dev ocl-icd-opencl-dev opencl-c-headers)
 newest_glibc=2.36
@@ -36,7 +39,7 @@ build() {
   if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
   export CCACHE_BASEDIR=$PWD
   cmake --preset gpu "$@"
-  cmake --build build/gpu --target "${programs[@]##*/}"
+  cmake --build build/gpu --target "${programs[@]##*/}" ashlar_cli # the program ashlar; ashlar is the library
 }
 
 pack_all() {
@@ -138,13 +141,14 @@ choose_programs() {
   starts "$bin" || die "the programs built here do not start either: $(in_pack "$bin/describe_cuda" 2>&1 | tail -n 1)"
 }
 
-# step NAME SECONDS COMMAND...: runs it, and merges what came of it into the results
+# step NAME SECONDS COMMAND...: runs it, and merges what came of it into the results. Python has libraries of its own.
 step() {
-  local name=$1 seconds=$2 code=0 begin=$SECONDS
+  local name=$1 seconds=$2 code=0 begin=$SECONDS path=$libraries_here
   shift 2
+  [[ $1 != python3 ]] || path=${LD_LIBRARY_PATH:-}
   rm -f "$work"/{output,ops,kernels}
   echo "== $name"
-  LD_LIBRARY_PATH=$libraries_here ASHLAR_OP_RESULTS=$work/ops ASHLAR_KERNELS=$work/kernels \
+  LD_LIBRARY_PATH=$path ASHLAR_LIBRARIES=$libraries_here ASHLAR_OP_RESULTS=$work/ops ASHLAR_KERNELS=$work/kernels \
     timeout --kill-after=10 "$seconds" "$@" >"$work/output" 2>&1 || code=$?
   { echo "== $name: $*" && cat "$work/output"; } >>"$log"
   python3 scripts/gpu_results.py "$results" --name "$name" --command "${*//$PWD\//}" --commit "$(cat "$pack/commit")" \
@@ -153,48 +157,48 @@ step() {
   return "$code"
 }
 
+# Limits of all commands add to 30 minutes.
 phase() {
-  local tool program train=(python3 perf/gpu/train.py --train_gpt "$bin/train_gpt")
+  local program train=(python3 perf/gpu/train.py --train_gpt "$bin/train_gpt" --ashlar "$bin/ashlar")
   case $1 in
     smoke)
-      step smoke.describe 60 "$bin/describe_cuda" || true
+      step smoke.describe 30 "$bin/describe_cuda" || true
       for program in device_test formulas_test stream_test device_memory_test thrust_test; do
-        step "smoke.$program" 90 "$bin/${program}_cuda" || true
+        step "smoke.$program" 30 "$bin/${program}_cuda" || true
       done
       ;;
     ops)
-      step ops.table 60 "$bin/perf_gpu_products" --peak_tflops "$peak_tflops" || true
-      step ops 240 "$bin/ops_cuda" || true
-      step ops.products 90 "$bin/products_test_cuda" || true
-      step ops.attention 90 "$bin/attention_test_cuda" || true
+      step ops.table 50 "$bin/perf_gpu_products" --peak-tflops "$peak_tflops" || true
+      step ops 130 "$bin/ops_cuda" || true
+      step ops.products 50 "$bin/products_test_cuda" || true
+      step ops.attention 50 "$bin/attention_test_cuda" || true
       ;;
-    sanitize)
-      for tool in memcheck racecheck; do
-        ASHLAR_GPU_RUNS=1 step "sanitize.$tool" 270 compute-sanitizer --tool "$tool" --error-exitcode 9 "$bin/ops_cuda" || true
-      done
+    memcheck | racecheck)
+      ASHLAR_GPU_RUNS=1 step "sanitize.$1" 160 compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/ops_cuda" || true
       ;;
     stages)
-      step stages.small 240 "$bin/train_step_test_cuda" || true
-      step stages 300 "${train[@]}" stages || true
+      step stages.small 70 "$bin/train_step_test_cuda" || true
+      step stages 140 "${train[@]}" stages || true
       ;;
     ours)
-      step ours 120 "${train[@]}" ours --peak_tflops "$peak_tflops" || true
-      step ours.adamw 60 "$bin/perf_gpu_adamw" || true
-      step ours.allocator 120 "$bin/perf_allocator" --device cuda --rounds 5 || true
+      step ours 130 "${train[@]}" ours --peak-tflops "$peak_tflops" || true
+      step ours.kernels 60 "$bin/perf_gpu_kernels" --recompute none --peak-tflops "$peak_tflops" || true
+      step ours.adamw 40 "$bin/perf_gpu_adamw" || true
+      step ours.allocator 60 "$bin/perf_allocator" --device cuda --rounds 5 || true
       ;;
     torch)
-      step torch 570 python3 perf/gpu/torch_gpt.py --seconds 480 || true
-      step torch.adamw 60 python3 perf/gpu/torch_gpt.py --adamw 1000000000 || true
+      step torch 380 python3 perf/gpu/torch_gpt.py --seconds 370 || true
+      step torch.adamw 30 python3 perf/gpu/torch_gpt.py --adamw 1000000000 || true
       ;;
-    xl) step xl 240 "${train[@]}" xl || true ;;
+    xl) step xl 110 "${train[@]}" xl || true ;;
   esac
 }
 
 run_phases() {
   local name
-  (($# > 0)) || die "run needs phases: smoke ops sanitize stages ours torch xl"
+  (($# > 0)) || die "run needs phases: $phases"
   for name in "$@"; do
-    [[ $name =~ ^(smoke|ops|sanitize|stages|ours|torch|xl)$ ]] || die "no phase '$name'; choose of smoke ops sanitize stages ours torch xl"
+    [[ " $phases " == *" $name "* ]] || die "no phase '$name'; choose of $phases"
   done
   command -v python3 >/dev/null || die "run needs python3, which writes the results"
   [[ -e $pack/commit ]] || die "nothing is packed; run scripts/gpu.sh pack where the toolkit is, and bring .gpu/ along"
@@ -202,7 +206,8 @@ run_phases() {
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   export PATH=$PATH:/usr/local/cuda/bin
-  mkdir -p "$(dirname "$log")"
+  mkdir -p "$(dirname "$log")" "$(dirname "$results")"
+  [[ -e $results || ! -e $committed ]] || cp "$committed" "$results"
   : >"$log"
   failed=0 device=''
   unpack

@@ -10,13 +10,23 @@ import os
 import pathlib
 import sys
 
-MEASURING = ("ops.table", "stages", "ours", "ours.adamw", "ours.allocator", "torch", "torch.adamw", "xl")
+MEASURING = ("ops.table", "stages", "ours", "ours.adamw", "ours.allocator", "ours.kernels", "torch", "torch.adamw", "xl")
 
 
-def lines_of_json(path):
-    """Whole lines alone: a program that was stopped may have left a part of one."""
-    lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
+def objects_in(path):
+    """JSON objects that begin with a line, over one or several, beside other output; not the part of one that a program
+    which was stopped may have left."""
+    text, found, at = path.read_text(errors="replace") if path.exists() else "", [], 0
+    while at < len(text):
+        end = text.find("\n", at)
+        if text[at] == "{":
+            try:
+                value, end = json.JSONDecoder().raw_decode(text, at)
+                found.append(value)
+            except json.JSONDecodeError:
+                pass
+        at = (text.find("\n", end) if end >= 0 else -1) + 1 or len(text)
+    return found
 
 
 def by_op(comparisons):
@@ -33,40 +43,49 @@ def by_op(comparisons):
     return [table[key] for key in sorted(table)]
 
 
-def what_came(name, work):
-    """The raw numbers of a command, as keys of its entry."""
-    text = (work / "output").read_text(errors="replace")
-    found = {"output": text.strip().splitlines()[-12:]}
-    try:
-        measured = [json.loads(text)]  # over several lines
-    except json.JSONDecodeError:
-        measured = lines_of_json(work / "output")
-    if measured:
+def kernels_in(path):
+    """How many of a program's kernels it has launched, as it goes; nothing where it has told of none."""
+    lines = objects_in(path)
+    all_of_them = {name for line in lines for name in line.get("kernels", [])}
+    launched = {line["launched"] for line in lines if "launched" in line}
+    return {"launched": len(launched), "of": len(all_of_them),
+            "not_launched": sorted(all_of_them - launched)} if launched else {}
+
+
+def what_came(name, work, exit_code):
+    """The raw numbers of a command, as keys of its entry, and its last lines where it failed or has none."""
+    found = {}
+    if measured := objects_in(work / "output"):
         found = {"describe": measured[0]} if name == "smoke.describe" else {"measured": measured}
-    if comparisons := lines_of_json(work / "ops"):
+    if exit_code or not measured:
+        lines = (work / "output").read_text(errors="replace").strip().splitlines()
+        found["output"] = [line[:500] for line in lines if not line.startswith("{")][-12:]
+    if comparisons := objects_in(work / "ops"):
         found["ops"] = by_op(comparisons)
-    for k in lines_of_json(work / "kernels"):
-        found["kernels"] = {"launched": len(k["launched"]), "of": len(k["kernels"]),
-                            "not_launched": sorted(set(k["kernels"]) - set(k["launched"]))}
+    if kernels := kernels_in(work / "kernels"):
+        found["kernels"] = kernels
     return found
 
 
 def summary(entry, exit_code, limit):
     parts = ["ok" if entry["pass"] else "FAILED"]
+    output = entry.get("output", [])
     if exit_code == 77:
-        parts.append("there is no CUDA device here")
+        parts.append(output[-1] if output else "skipped")
     elif exit_code in (124, 137):
         parts.append(f"it took longer than {limit} seconds")
     elif exit_code in (126, 127):
         parts.append(f"{entry['command'].split()[0]} could not be started")
     elif exit_code:
-        parts.append(f"exit code {exit_code}; the last lines:\n" + "\n".join(entry.get("output", [])))
+        parts.append(f"exit code {exit_code}; the last lines:\n" + "\n".join(output))
     if ops := entry.get("ops"):
         wrong = [f"{r['op']} {r['dtype']}" for r in ops
                  if r["largest_error"] is None or r["largest_error"] > r["tolerance"] or not r["same_bits"]]
         parts.append(f"{len(ops)} rows of ops and types" + (f", wrong: {', '.join(wrong)}" if wrong else ""))
     if kernels := entry.get("kernels"):
         parts.append(f"kernels launched: {kernels['launched']} of {kernels['of']}")
+    if measured := entry.get("measured"):
+        parts.append(f"{len(measured)} result(s)")
     return f"{entry['name']}: " + "; ".join(parts)
 
 
@@ -93,7 +112,7 @@ def main():
 
     device = json.loads(a.device) if a.device.startswith("{") else None
     entry = {"name": a.name, "command": a.command, "commit": a.commit, "device": device and device["name"],
-             "pass": a.exit_code == 0, "exit_code": a.exit_code, "seconds": a.seconds, **what_came(a.name, a.work)}
+             "pass": a.exit_code == 0, "exit_code": a.exit_code, "seconds": a.seconds, **what_came(a.name, a.work, a.exit_code)}
     compares = a.name == "ops" or a.name.startswith("sanitize.")
     silent = entry["pass"] and (compares and not (entry.get("ops") and entry.get("kernels")) or
                                 a.name in MEASURING and not entry.get("measured"))

@@ -1,6 +1,6 @@
 // The products of GPT-2's steps on a GPU: cuBLASLt's first heuristics for each, timed on resident
 // operands, and the lines of cuda/cublaslt_table.cpp. Prints one JSON object. Flags: --candidates N
-// (8), --rounds R (10), --peak_tflops (of the GPU in bf16, dense).
+// (8), --rounds R (10), --peak-tflops (of the GPU in bf16, dense).
 #include "cuda/products.hpp"
 
 #include <fmt/format.h>
@@ -155,7 +155,7 @@ int main(int argc, char** argv) {
   Settings settings;
   app.add_option("--candidates", settings.candidates)->check(CLI::PositiveNumber);
   app.add_option("--rounds", settings.rounds)->check(CLI::PositiveNumber);
-  app.add_option("--peak_tflops", settings.peak_tflops)->check(CLI::PositiveNumber);
+  app.add_option("--peak-tflops", settings.peak_tflops)->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
   return run_main("perf_gpu_products", [&] {
     const Device device = parse_device("cuda");

@@ -4,17 +4,19 @@
 Prints a line of JSON per variant: the attention of scaled_dot_product_attention (flash, cudnn), the vocabulary as it is
 or padded to a multiple of 64, and deterministic algorithms off or on. Each has seconds of the timed steps (compilation and
 warm-up left out), tokens per second by their median and max_memory_allocated of those steps. A variant that PyTorch
-refuses has its reason instead. Tokens are random, drawn on the host and copied from pinned memory, as a loader does.
+refuses has its reason instead. Each runs in a process of its own, so that none is charged for what another left, nor for
+the workspaces of deterministic products without having them. Tokens are random, drawn on the host and copied from pinned
+memory, as a loader does. Exit code 1 when no deterministic variant ran.
 """
 import argparse
 import contextlib
 import json
 import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic products need it before CUDA starts
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +24,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "math": SDPBackend.MATH}
-VARIANTS = [("flash", 64, False), ("cudnn", 64, False), ("flash", 1, False), ("cudnn", 1, False),
-            ("flash", 64, True), ("cudnn", 64, True), ("flash", 1, True), ("cudnn", 1, True)]
+VARIANTS = [(attention, multiple, deterministic) for multiple in (64, 1) for attention in ("flash", "cudnn")
+            for deterministic in (False, True)]
 
 
 class Block(nn.Module):
@@ -71,8 +73,8 @@ def padded(size, multiple):
 
 
 def measure(a, attention, multiple, deterministic):
-    torch.compiler.reset()
     torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # for debugging: it costs a pass over memory
     torch.manual_seed(1)
     cuda = a.device == "cuda"
     with torch.device(a.device):
@@ -129,35 +131,62 @@ def adamw(a):
             "bytes_per_s": 28 * a.adamw / statistics.median(seconds)}
 
 
+def one_variant(a, common):
+    """In this process. A refusal is a result."""
+    attention, multiple, deterministic = VARIANTS[a.variant]
+    entry = {**common, "layers": a.layers, "width": a.width, "batch": a.batch, "seq": a.seq, "attention": attention,
+             "vocabulary": padded(a.vocabulary, multiple), "deterministic": deterministic}
+    try:
+        entry |= measure(a, attention, multiple, deterministic)
+    except RuntimeError as error:
+        entry["refused"] = (str(error) or repr(error)).splitlines()[0]
+    print(json.dumps(entry), flush=True)
+
+
+def all_variants(a):
+    """One process each until the time is over. @return the exit code"""
+    end, measured = time.monotonic() + a.seconds, []
+    for number, variant in enumerate(VARIANTS):
+        environment = dict(os.environ)
+        if variant[2]:
+            environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # before CUDA starts
+        with tempfile.TemporaryFile("w+") as output:  # no pipe: processes that compile may hold it for longer
+            try:
+                code = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--variant", str(number)],
+                                      env=environment, stdout=output, timeout=max(0, end - time.monotonic())).returncode
+            except subprocess.TimeoutExpired:
+                print(f"no time for {variant} and what comes after it", file=sys.stderr)
+                break
+            output.seek(0)
+            lines = [line for line in output if line.startswith("{")]
+        print("".join(lines), end="", flush=True)
+        if code:
+            print(f"{variant}: exit code {code}", file=sys.stderr)
+        measured += [entry for entry in map(json.loads, lines) if "refused" not in entry]
+    return 0 if any(entry["deterministic"] for entry in measured) else 1
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in dict(layers=12, width=768, heads=12, vocabulary=50257, batch=16, seq=1024, steps=50, warmup=10).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: to try this script")
-    parser.add_argument("--seconds", type=float, default=480, help="begin no variant later than this")
+    parser.add_argument("--seconds", type=float, default=480, help="for all variants; those left then are left out")
+    parser.add_argument("--variant", type=int, help="this one alone, by its number")
     parser.add_argument("--adamw", type=int, default=0, help="instead: the fused update of so many f32 parameters")
     a = parser.parse_args()
     if a.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device was found", file=sys.stderr)
         return 77
+    if a.variant is None and not a.adamw:
+        return all_variants(a)
     torch.set_float32_matmul_precision("high")
     common = {"peer": f"PyTorch {torch.__version__}",
               "device": torch.cuda.get_device_name() if a.device == "cuda" else "cpu"}
     if a.adamw:
         print(json.dumps({**common, "adamw_parameters": a.adamw, **adamw(a)}))
-        return 0
-    begin = time.perf_counter()
-    for attention, multiple, deterministic in VARIANTS:
-        if time.perf_counter() - begin > a.seconds:
-            print(f"no time for {attention}, vocabulary by {multiple}, deterministic {deterministic}", file=sys.stderr)
-            continue
-        entry = {**common, "layers": a.layers, "width": a.width, "batch": a.batch, "seq": a.seq, "attention": attention,
-                 "vocabulary": padded(a.vocabulary, multiple), "deterministic": deterministic}
-        try:
-            entry |= measure(a, attention, multiple, deterministic)
-        except RuntimeError as error:
-            entry["refused"] = str(error).splitlines()[0]
-        print(json.dumps(entry), flush=True)
+    else:
+        one_variant(a, common)
     return 0
 
 
