@@ -30,11 +30,13 @@ struct Call {
   const void* send;
   void* recv;
   std::size_t bytes;
-  int peer;  // root of a broadcast
+  int peer;               // root of a broadcast
+  bool recorded = false;  // by a stream: on all ranks or on none
 
   bool between_two() const { return kind == Kind::send || kind == Kind::recv; }
   bool agrees_with(const Call& other) const {
-    return kind == other.kind && bytes == other.bytes && peer == other.peer;
+    return kind == other.kind && bytes == other.bytes && peer == other.peer &&
+           recorded == other.recorded;
   }
 };
 
@@ -48,6 +50,7 @@ struct Meeting {
 struct Message {
   const void* data;
   std::size_t bytes;
+  bool recorded;
   bool taken = false;
 };
 
@@ -132,7 +135,7 @@ void deliver(Rank& rank, const std::vector<Call>& calls) {
   std::vector<std::shared_ptr<Message>> sent;
   for (const Call& call : calls)
     if (call.kind == Call::Kind::send) {
-      sent.push_back(std::make_shared<Message>(Message{call.send, call.bytes}));
+      sent.push_back(std::make_shared<Message>(Message{call.send, call.bytes, call.recorded}));
       clique.boxes[{rank.rank, call.peer}].push_back(sent.back());
     }
   clique.changed.notify_all();
@@ -143,7 +146,7 @@ void deliver(Rank& rank, const std::vector<Call>& calls) {
     if (rank.aborted) break;
     const std::shared_ptr<Message> message = box.front();
     box.pop_front();
-    if (message->bytes != call.bytes) {
+    if (message->bytes != call.bytes || message->recorded != call.recorded) {
       rank.state = ncclInvalidUsage;
       return hang(rank, lock);
     }
@@ -228,7 +231,9 @@ void await_last_work(const ncclComm& comm) {
 ncclResult_t add(const Call& call, ncclComm_t comm, cudaStream_t stream) {
   ++faults.calls;
   if (stream == nullptr) return ncclUnhandledCudaError;  // the legacy stream ends recordings
-  pending.push_back({comm->rank, reinterpret_cast<ashlar::detail::StreamState*>(stream), call});
+  auto* const ours = reinterpret_cast<ashlar::detail::StreamState*>(stream);
+  pending.push_back({comm->rank, ours, call});
+  pending.back().call.recorded = ours->recording();
   if (depth == 0) launch_pending();
   return ncclSuccess;
 }

@@ -268,6 +268,7 @@ class LateDevice {
     void wait(const std::shared_ptr<detail::EventState>& event) override { stream.wait(event); }
     std::shared_ptr<detail::EventState> record() override { return stream.record(); }
     void synchronize() override { stream.synchronize(); }
+    bool recording() const override { return stream.recording(); }
     LateStream& stream;
   };
 
