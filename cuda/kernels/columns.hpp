@@ -84,11 +84,14 @@ __global__ void column_totals(const V* partials, std::int64_t blocks, std::int64
   V total = 0;
   for (int warp = 0; warp < kWarp; ++warp) total += sums[warp][lane];
   const auto rounded = static_cast<float>(total);
-  const std::int64_t s = column / n, at = column % n;
-  if (outputs.narrow[s])
-    static_cast<bf16*>(outputs.data[s])[at] = from_float<bf16>(rounded);
-  else
-    static_cast<float*>(outputs.data[s])[at] = rounded;
+  for (int s = 0; s < kSums; ++s) {
+    if (column / n != s) continue;
+    if (outputs.narrow[s]) {
+      static_cast<bf16*>(outputs.data[s])[column % n] = from_float<bf16>(rounded);
+    } else {
+      static_cast<float*>(outputs.data[s])[column % n] = rounded;
+    }
+  }
 }
 
 /// The second stage; `outputs` (n) in f32 or bf16 each.
