@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 pack=$PWD/.gpu
-root=$PWD/build/gpu-root # where the packages are unpacked: not in .gpu/, which travels
+root=$PWD/build/gpu-root # where .gpu/, which travels, is unpacked
 committed=perf/results/result.json
 results=${RESULTS_DIR:-perf/results}/result.json
 log=${RESULTS_DIR:-build}/gpu.log # whole outputs
@@ -33,6 +33,23 @@ sources_hash() {
     LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
 }
 
+unpack() {
+  cmp -s "$pack/sources" "$root/done" && return
+  rm -rf "$root"
+  mkdir -p "$root"
+  tar -xJf "$pack/programs.tar.xz" -C "$root" 2>/dev/null || python3 -m tarfile -e "$pack/programs.tar.xz" "$root" ||
+    die "could not unpack $pack/programs.tar.xz; tar with xz, or python3 with lzma, must be there"
+  local deb
+  for deb in "$pack"/debs/*.deb; do
+    if command -v dpkg-deb >/dev/null; then
+      dpkg-deb -x "$deb" "$root"
+    else
+      ar p "$deb" data.tar.xz | tar -xJ -C "$root"
+    fi || die "could not unpack $deb; dpkg-deb, or ar and tar with xz, must be there"
+  done
+  cp "$pack/sources" "$root/done"
+}
+
 # --- pack
 
 build() {
@@ -45,11 +62,12 @@ build() {
 pack_all() {
   scripts/gpu.sh build || die "the build failed; pack needs nvcc and what scripts/build.sh installs"
   rm -rf "${pack:?}/bin" "$root"
-  mkdir -p "$pack/bin" "$pack/debs"
+  mkdir -p "$root/bin" "$pack/debs"
   local program package missing=()
   for program in "${programs[@]}"; do
-    strip -o "$pack/bin/${program##*/}" "build/gpu/$program"
+    strip -o "$root/bin/${program##*/}" "build/gpu/$program"
   done
+  tar -cC "$root" bin | xz --lzma2=preset=1,dict=96MiB >"$pack/programs.tar.xz" # the same library is in each: a tenth is left
   for package in "${libraries[@]}" "${headers[@]}"; do
     compgen -G "$pack/debs/${package}_*.deb" >/dev/null || missing+=("$package")
   done
@@ -73,8 +91,9 @@ check() {
     echo "skipped: nothing is packed; run scripts/gpu.sh pack"
     exit 77
   }
+  unpack
   local program failed=0 library version
-  for program in "$pack"/bin/*; do
+  for program in "$root"/bin/*; do
     while read -r library; do
       [[ $library =~ $allowed ]] && continue
       echo "$program needs $library, which is not on the list in scripts/gpu.sh" >&2
@@ -89,20 +108,6 @@ check() {
 }
 
 # --- run
-
-unpack() {
-  [[ -e $root/done ]] && return
-  mkdir -p "$root"
-  local deb
-  for deb in "$pack"/debs/*.deb; do
-    if command -v dpkg-deb >/dev/null; then
-      dpkg-deb -x "$deb" "$root"
-    else
-      ar p "$deb" data.tar.xz | tar -xJ -C "$root"
-    fi || die "could not unpack $deb; dpkg-deb, or ar and tar with xz, must be there"
-  done
-  touch "$root/done"
-}
 
 # pip_folders NAME PACKAGE...: the folders lib or include of NVIDIA's pip packages, separated by colons
 pip_folders() {
@@ -129,7 +134,7 @@ starts() { # a program starts when it says what the GPU is, or that there is non
 }
 
 choose_programs() {
-  bin=$pack/bin
+  bin=$root/bin
   starts "$bin" && return
   echo "the packed programs do not start here: $(in_pack "$bin/describe_cuda" 2>&1 >/dev/null | tail -n 1)"
   step build 420 scripts/gpu.sh build -DCMAKE_PREFIX_PATH="$root/usr" -DCMAKE_CUDA_ARCHITECTURES=native \
@@ -205,7 +210,7 @@ run_phases() {
   [[ $(sources_hash) == "$(cat "$pack/sources")" ]] || die "the sources differ from the packed ones; run scripts/gpu.sh pack again"
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  export PATH=$PATH:/usr/local/cuda/bin
+  export PATH=$PATH:/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer
   mkdir -p "$(dirname "$log")" "$(dirname "$results")"
   [[ -e $results || ! -e $committed ]] || cp "$committed" "$results"
   : >"$log"
