@@ -16,8 +16,8 @@ namespace ashlar::cuda {
 /// known without a device; null where it has none, for find_kernel's to serve. Within a row,
 /// operands that the library does not take (not bf16, sequences of given boundaries, heads of other
 /// than 8, 16, ... 128 channels, single positions, addresses that are no multiples of 16) run on
-/// kernels of our own, and so does everything where the library is not installed, which is said
-/// once on stderr.
+/// kernels of our own, and so does everything where the library is not installed or has no plan
+/// within the workspace, which is said once on stderr.
 /// @param sm 80, 90 or 100  @param deterministic the same gradients in every run
 const DeviceKernel* find_attention(std::string_view op, int sm, bool deterministic = true);
 
@@ -62,7 +62,9 @@ AttentionProblem part_of(const AttentionProblem& problem);
 class AttentionLibrary {
  public:
   virtual ~AttentionLibrary() = default;
-  /// Enqueues. @param workspace library_bytes(problem) from a multiple of 256
+  /// Whether it has a plan within library_bytes(problem): always the same answer.
+  virtual bool serves(const AttentionProblem& problem) = 0;
+  /// Enqueues what it serves. @param workspace library_bytes(problem) from a multiple of 256
   virtual void run(const AttentionProblem& problem, const AttentionOperands& operands,
                    std::byte* workspace, StreamRef stream) = 0;
 };

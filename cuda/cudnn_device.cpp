@@ -27,7 +27,14 @@ class Cudnn : public AttentionLibrary {
     const auto native = static_cast<cudaStream_t>(native_stream(stream));
     const std::scoped_lock lock(mutex_);
     library_.check(library_.set_stream(handle_, native), "cudnnSetStream");
-    graph_of(problem).run(handle_, operands, workspace);
+    graphs_.at(problem)->run(handle_, operands, workspace);
+  }
+
+  bool serves(const AttentionProblem& problem) override {
+    const std::scoped_lock lock(mutex_);
+    const auto [graph, added] = graphs_.try_emplace(problem);
+    if (added) graph->second = planned(problem);
+    return graph->second != nullptr;
   }
 
   /// As attention_plans() says.
@@ -42,24 +49,25 @@ class Cudnn : public AttentionLibrary {
   }
 
  private:
-  const AttentionGraph& graph_of(const AttentionProblem& problem) {
-    std::unique_ptr<const AttentionGraph>& graph = graphs_[problem];
-    if (graph) return *graph;
+  /// Null, which is said, where there is no plan within the planned workspace.
+  std::unique_ptr<const AttentionGraph> planned(const AttentionProblem& problem) const try {
     const CurrentDevice current(device_);
-    auto made = std::make_unique<const AttentionGraph>(library_, problem, handle_);
-    if (made->workspace() > library_bytes(problem))
-      throw CudaError(fmt::format(
-          "cuDNN {}: {} wants {} bytes of workspace, {} are planned: install cuDNN 9.19",
-          library_.get_version(), describe(problem), made->workspace(), library_bytes(problem)));
-    graph = std::move(made);
-    return *graph;
+    auto graph = std::make_unique<const AttentionGraph>(library_, problem, handle_);
+    if (graph->workspace() > library_bytes(problem))
+      throw CudaError(fmt::format("it wants {} bytes of workspace, {} are planned (by cuDNN 9.19)",
+                                  graph->workspace(), library_bytes(problem)));
+    return graph;
+  } catch (const CudaError& error) {
+    fmt::print(stderr, "ashlar: {} runs on kernels of our own, which are slower: cuDNN {}: {}\n",
+               describe(problem), library_.get_version(), error.what());
+    return nullptr;
   }
 
   const CudnnLibrary& library_;
   int device_;
   std::mutex mutex_;
   cudnnHandle_t handle_ = nullptr;
-  std::map<AttentionProblem, std::unique_ptr<const AttentionGraph>> graphs_;
+  std::map<AttentionProblem, std::unique_ptr<const AttentionGraph>> graphs_;  // null: ours
 };
 
 /// Null, which is said once, where cuDNN is not installed.
@@ -76,20 +84,23 @@ const CudnnLibrary* installed() {
   return library;
 }
 
+PerDevice<Cudnn>& devices() {
+  static auto& instance = *new PerDevice<Cudnn>;
+  return instance;
+}
+
 }  // namespace
 
 AttentionLibrary* attention_library(StreamRef stream) {
   const CudnnLibrary* const library = installed();
   if (library == nullptr) return nullptr;
-  static auto& devices = *new PerDevice<Cudnn>;
   const int device = device_of(stream);
-  return &devices.of(device, [&] { return std::make_unique<Cudnn>(*library, device); });
+  return &devices().of(device, [&] { return std::make_unique<Cudnn>(*library, device); });
 }
 
 std::string attention_plans(Device device) {
-  const std::scoped_lock lock(devices().mutex);
-  const auto found = devices().libraries.find(device.index);
-  return found == devices().libraries.end() ? "" : found->second->plans();
+  Cudnn* const cudnn = devices().find(device.index);
+  return cudnn == nullptr ? "" : cudnn->plans();
 }
 
 }  // namespace ashlar::cuda

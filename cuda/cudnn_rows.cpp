@@ -148,14 +148,14 @@ void run(const Target& target, const Row& row, const KernelArguments& a) {
   AttentionOperands operands = operands_of(row, *problem, a.inputs, a.outputs);
   AttentionLibrary* const library =
       all_aligned(operands) ? attention_library(a.context.stream) : nullptr;
-  if (library == nullptr) return run_own(row, a);
+  const AttentionProblem part = part_of(*problem);
+  if (library == nullptr || !library->serves(part)) return run_own(row, a);
   std::byte* at = aligned_up(a.workspace);
   if (problem->backward) {
     order_by_sequence(a.context, *problem, operands.lse, at);
     operands.lse = at;
     at += lse_bytes(*problem);
   }
-  const AttentionProblem part = part_of(*problem);
   for (std::int64_t s = 0; s < problem->sequences; s += part.sequences)
     for (std::int64_t h = 0; h < problem->kv_heads; h += part.kv_heads)
       library->run(part, part_at(*problem, operands, s, h), at, a.context.stream);

@@ -48,6 +48,12 @@ class PerDevice {
     }
     return *made;
   }
+  /// Null where none was asked for.
+  T* find(int device) {
+    const std::scoped_lock lock(mutex_);
+    const auto found = made_.find(device);
+    return found == made_.end() ? nullptr : found->second.get();
+  }
 
  private:
   std::mutex mutex_;

@@ -24,38 +24,10 @@
 #include "sharding/initialize.hpp"
 #include "sharding/state_image.hpp"
 #include "sharding/step_device.hpp"
+#include "sharding/step_memory.hpp"
 #include "sharding/train_step_parts.hpp"
 
 namespace ashlar {
-namespace {
-
-/// The memory that this rank's arenas lie in, and how many ranks share it.
-struct Room {
-  std::int64_t available = 0;
-  std::int64_t ranks = 0;
-};
-
-/// The smallest reading of the ranks of a node or GPU, none of which has touched memory yet.
-/// Collective.
-Room survey(Communicator& communicator, Device device) {
-  const bool host = device.type == DeviceType::cpu;
-  const std::array<std::int64_t, 2> mine{host ? available_host_bytes() : device_bytes(device).free,
-                                         device.index};
-  std::vector<std::array<std::int64_t, 2>> all(static_cast<std::size_t>(communicator.size()));
-  const Transfer transfer{{const_cast<std::int64_t*>(mine.data()), DType::i64, {2}},
-                          {all.data(), DType::i64, {2 * communicator.size()}}};
-  communicator.all_gather({&transfer, 1}, "memory").wait();
-  Room room{mine[0], 0};
-  for (int rank = 0; rank < communicator.size(); ++rank) {
-    const auto& [available, index] = all[static_cast<std::size_t>(rank)];
-    if (!communicator.same_node(rank) || index != device.index) continue;
-    ++room.ranks;
-    room.available = std::min(room.available, available);
-  }
-  return room;
-}
-
-}  // namespace
 
 struct TrainStep::Implementation : CompiledStep {
   /// Without the other ranks.
@@ -260,39 +232,6 @@ struct TrainStep::Implementation : CompiledStep {
     return run;
   }
 
-  /// The most that the device's caches have given out, to whomever it was.
-  std::int64_t peak_of_device() const {
-    std::int64_t peak = device_memory->statistics().peak_live_bytes;
-    const auto* windows = dynamic_cast<const CachingResource*>(&groups.shards->window());
-    if (windows != nullptr && windows != device_memory.get())
-      peak += windows->statistics().peak_live_bytes;
-    return peak;
-  }
-
-  /// What the run counted, within what was allocated.
-  MemoryUse measured(const Executor& executor) const {
-    MemoryUse use{states.by_category(), states.by_category(), 0, 0, allocated};
-    if (device_memory) {
-      constexpr auto kWorkspace = static_cast<std::size_t>(Category::workspace);
-      const std::int64_t scratch = device_memory->statistics().live[kWorkspace];
-      use.peak[kWorkspace] += scratch;
-      use.at_peak[kWorkspace] += scratch;
-      use.total = peak_of_device();
-    }
-    std::int64_t load = 0;
-    for (std::size_t c = 0; c < kCategories; ++c) {
-      use.peak[c] += executor.live().peak()[c];
-      use.at_peak[c] += executor.live().at_peak()[c];
-      load += use.at_peak[c];
-    }
-    std::int64_t payload = 0;
-    for (const auto& [name, entry] : states.entries()) payload += entry.type.bytes();
-    use.padding = states.bytes(Space::state) + states.bytes(Space::state_window) - payload +
-                  executor.live().padding_at_peak();
-    use.fragmentation = use.total - load - use.padding;
-    return use;
-  }
-
   /// Looked up once, so that a step allocates nothing.
   void bind_batches() {
     for (std::size_t p = 0; p < programs.size(); ++p) {
@@ -362,7 +301,8 @@ StepResult TrainStep::step(const Loader& load) {
   result.seconds_update = times.update;
   result.seconds_exposed = times.exposed;
   result.flops = executor.flops();
-  result.memory = self.measured(executor);
+  result.memory = measured_memory(self, executor, self.allocated, self.device_memory.get(),
+                                  self.groups.shards->window());
   result.replayed = times.replayed;
   return result;
 }

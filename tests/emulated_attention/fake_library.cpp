@@ -76,6 +76,9 @@ class Sums {
 
 class Fake : public cuda::AttentionLibrary {
  public:
+  bool serves(const AttentionProblem& p) override {
+    return !p.backward || fake_attention().has_backward;
+  }
   void run(const AttentionProblem& p, const AttentionOperands& o, std::byte* workspace,
            StreamRef) override {
     fake_attention().calls.push_back(p);

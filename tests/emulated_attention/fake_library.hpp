@@ -10,6 +10,7 @@ namespace ashlar::test {
 /// What the fake was asked for; tests set `installed`.
 struct FakeAttention {
   bool installed = true;
+  bool has_backward = true;  // plans within the workspace
   std::vector<cuda::AttentionProblem> calls;
 };
 FakeAttention& fake_attention();

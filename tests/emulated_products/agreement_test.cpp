@@ -13,6 +13,7 @@
 #include "emulated/train_run.hpp"
 #include "emulated_products/fixture.hpp"
 #include "ops/cuda_backend.hpp"
+#include "support/late_communicator.hpp"
 
 namespace ashlar::test {
 namespace {

@@ -183,7 +183,7 @@ TEST_CASE("emulated: products that differ in their epilogue alone are chosen for
   const auto words = [](cuda::Epilogue epilogue, Algorithms& algorithms) {
     const auto asked = static_cast<std::uint64_t>(epilogue) + 1;
     return algorithms.choose(
-        {{.gemm = {.m = 1}, .epilogue = epilogue}, 90, 130100}, [](const auto&) {},
+        {{.gemm = {.m = 1}, .epilogue = epilogue}, 90, 130100}, nullptr, [](const auto&) {},
         [asked] { return cuda::AlgorithmWords{asked}; })[0];
   };
   Algorithms algorithms;
