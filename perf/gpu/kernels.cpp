@@ -230,9 +230,8 @@ void measure(const Options& options) {
   const LanguageModel model = language_model(options.model);
   const ModelTrace how = cli::model_trace(options, options.batch, options.dropout);
   const std::unique_ptr<StepDevice> device = StepDevice::open(world(), config);
-  MemoryResource& memory = device ? device->memory() : host_memory();
+  MemoryResource& memory = device ? *device->side().memory : host_memory();
   const StreamRef stream = device ? device->side().target.stream : StreamRef();
-  config.memory = &memory;
   const Ceilings ceilings{copy_rate(memory, stream), 1e12 * options.peak_tflops};
 
   std::unique_ptr<Watch> watch;
