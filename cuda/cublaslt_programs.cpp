@@ -28,14 +28,11 @@ std::vector<TensorView> planned_views(const std::vector<Operand>& operands) {
   return views;
 }
 
-/// It is known when an algorithm is asked for whether the library does the epilogue.
-std::vector<ProductCall> both(const ProductCall& call) { return {call, without_epilogue(call)}; }
-
 std::vector<ProductCall> calls_of(std::string_view op, const KernelArguments& arguments) {
   if (op == "matmul") return {matmul_call(arguments)};
   if (op == "linear" || op == "linear_gelu") return {linear_call(arguments)};
-  if (op == "linear_weight_gradient") return both(weight_gradient_call(arguments));
-  if (op == "linear_gelu_backward") return both(gelu_backward_call(arguments));
+  if (op == "linear_weight_gradient") return {weight_gradient_call(arguments)};
+  if (op == "linear_gelu_backward") return {gelu_backward_call(arguments)};
   if (op.starts_with("linear_cross_entropy")) return head_calls(op, arguments);
   return {};
 }
@@ -60,6 +57,31 @@ std::vector<AlgorithmEntry> choose_as_rank_0(Communicator& ranks, const CublasLt
     for (std::size_t i = 0; i < products.size(); ++i)
       entries.push_back(library.choose(products[i], &words[i]));
   });
+  return entries;
+}
+
+/// The same, compared.
+std::vector<AlgorithmEntry> agree_on(Communicator& ranks, const CublasLt& library,
+                                     std::span<const Product> products) {
+  if (products.empty()) return {};
+  const std::vector<AlgorithmEntry> entries = choose_as_rank_0(ranks, library, products);
+  std::vector<std::string> lines;
+  for (const AlgorithmEntry& entry : entries) lines.push_back(table_line(entry));
+  require_agreement(ranks, "algorithms of products", lines);
+  return entries;
+}
+
+/// What is multiplied instead of those that the library has no algorithm for.
+std::vector<Product> replacements(std::span<const AlgorithmEntry> entries) {
+  std::vector<Product> products;
+  for (const AlgorithmEntry& entry : entries)
+    if (entry.words == kNoAlgorithm) products.push_back(without_epilogue(entry.key.product));
+  return products;
+}
+
+std::vector<AlgorithmEntry> chosen(const CublasLt& library, std::span<const Product> products) {
+  std::vector<AlgorithmEntry> entries;
+  for (const Product& product : products) entries.push_back(library.choose(product));
   return entries;
 }
 
@@ -96,13 +118,10 @@ std::uint64_t agree_on_products(Communicator& ranks, std::span<const Program> pr
   const CublasLt* library = nullptr;
   collectively(ranks, [&] { library = &product_place(stream).library; });
   require_agreement(ranks, "the library of products", std::array{library_line(*library)});
-  std::vector<std::string> lines;
-  for (const AlgorithmEntry& entry : choose_as_rank_0(ranks, *library, products))
-    lines.push_back(table_line(entry));
-  require_agreement(ranks, "algorithms of products", lines);
-  std::vector<AlgorithmEntry> of_step;
-  for (const Product& product : products_of(programs.first(1)))
-    of_step.push_back(library->choose(product));
+  agree_on(ranks, *library, replacements(agree_on(ranks, *library, products)));
+  std::vector<AlgorithmEntry> of_step = chosen(*library, products_of(programs.first(1)));
+  for (const AlgorithmEntry& entry : chosen(*library, replacements(of_step)))
+    of_step.push_back(entry);
   return hash_of(of_step);
 }
 

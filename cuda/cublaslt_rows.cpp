@@ -71,6 +71,13 @@ Product multiplied(Product product, const ProductOperands& operands) {
     g.accumulate = true;
     g.bias = false;
   }
+  if (!product.aligned || !is_aligned(operands.bias_gradient) || !is_aligned(operands.h))
+    product.epilogue = Epilogue::none;
+  return product;
+}
+
+Product without_epilogue(Product product) {
+  product.epilogue = Epilogue::none;
   return product;
 }
 
@@ -100,13 +107,11 @@ void run_product(const RunContext& context, Product product, const ProductOperan
 
 bool run_with_epilogue(const RunContext& context, const Product& product,
                        const ProductOperands& operands, std::byte* workspace) {
-  const Gemm& g = product.gemm;
-  if (product.epilogue == Epilogue::none || g.m == 0 || g.n == 0 || g.k == 0) return false;
-  const std::array<const std::byte*, 5> all = {operands.a, operands.b, operands.c,
-                                               operands.bias_gradient, operands.h};
-  if (!std::ranges::all_of(all, is_aligned)) return false;
+  const Product asked = multiplied(product, operands);
+  const Gemm& g = asked.gemm;
+  if (asked.epilogue == Epilogue::none || g.m == 0 || g.n == 0 || g.k == 0) return false;
   const ProductPlace place = product_place(context.stream);
-  return place.library.multiply(product, operands, workspace, place.stream);
+  return place.library.multiply(asked, operands, workspace, place.stream);
 }
 
 Product weight_gradient_product(std::span<const TensorType> inputs, const Attributes& attributes) {
@@ -157,17 +162,12 @@ ProductCall gelu_backward_call(const KernelArguments& a) {
            .h = a.inputs[2].data}};
 }
 
-ProductCall without_epilogue(ProductCall call) {
-  call.product.epilogue = Epilogue::none;
-  return call;
-}
-
 namespace {
 
 /// @return false where it ran without the epilogue, whose part is to follow.
 bool runs_with_epilogue(const KernelArguments& a, const ProductCall& call) {
   if (run_with_epilogue(a.context, call.product, call.operands, a.workspace)) return true;
-  run(a, without_epilogue(call));
+  run(a, {without_epilogue(call.product), call.operands});
   return false;
 }
 

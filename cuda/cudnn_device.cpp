@@ -32,8 +32,8 @@ class Cudnn : public AttentionLibrary {
 
   bool serves(const AttentionProblem& problem) override {
     const std::scoped_lock lock(mutex_);
-    const auto [graph, added] = graphs_.try_emplace(problem);
-    if (added) graph->second = planned(problem);
+    auto graph = graphs_.find(problem);
+    if (graph == graphs_.end()) graph = graphs_.emplace(problem, planned(problem)).first;
     return graph->second != nullptr;
   }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -102,8 +103,12 @@ void NcclGroup::abort() noexcept {
   aborted_ = true;
   const std::scoped_lock lock(mutex_);
   if (comm_ == nullptr) return;
-  aborting_ = std::thread(
-      [&library = library_, comm = std::exchange(comm_, nullptr)] { library.comm_abort(comm); });
+  const ncclComm_t comm = std::exchange(comm_, nullptr);
+  try {
+    aborting_ = std::thread([&library = library_, comm] { library.comm_abort(comm); });
+  } catch (const std::system_error&) {  // no thread is to be had
+    library_.comm_abort(comm);
+  }
 }
 
 void NcclGroup::require_alive() const {

@@ -29,6 +29,7 @@ class NcclHealth {
     const std::scoped_lock lock(mutex_);
     if (failed_) return;
     reason_ = reason;
+    drained_by_ = std::chrono::steady_clock::now() + timeout();
     failed_ = true;
   }
   bool failed() const { return failed_; }
@@ -36,6 +37,11 @@ class NcclHealth {
   std::string reason() const {
     const std::scoped_lock lock(mutex_);
     return reason_;
+  }
+  /// After a failure: when nothing of the group is waited for on the device any more.
+  std::chrono::steady_clock::time_point drained_by() const {
+    const std::scoped_lock lock(mutex_);
+    return drained_by_;
   }
   /// What is said when time is up; NCCL does not tell which rank is missing.
   std::string late() const;
@@ -46,6 +52,7 @@ class NcclHealth {
   std::atomic<bool> failed_ = false;
   mutable std::mutex mutex_;
   std::string reason_;
+  std::chrono::steady_clock::time_point drained_by_;
   detail::FlightRecorder recorder_;
 };
 

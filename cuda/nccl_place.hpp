@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "ashlar/caching_resource.hpp"
+#include "comm/reduction_scratch.hpp"
 #include "cuda/nccl_library.hpp"
 #include "runtime/stream_state.hpp"
 
@@ -23,7 +24,7 @@ struct NcclPlace {
       detail::make_stream;
   /// Makes `device` the calling thread's.
   std::function<void()> make_current = [] {};
-  std::int64_t scratch_bytes = std::int64_t{32} << 20;  // detail::ReductionScratch's `most`
+  std::int64_t scratch_bytes = detail::ReductionScratch::kMost;
   std::chrono::milliseconds timeout{60'000};
 
   cudaStream_t native(StreamRef stream) const {

@@ -9,7 +9,6 @@
 
 #include "ashlar/buffer.hpp"
 #include "comm/pass.hpp"
-#include "comm/reduction_scratch.hpp"
 #include "cuda/nccl_group.hpp"
 #include "cuda/nccl_place.hpp"
 

@@ -45,7 +45,7 @@ void NcclWork::fail(std::string_view trouble) noexcept {
 }
 
 void NcclWork::drain() const {
-  const Clock::time_point end = Clock::now() + health_->timeout();
+  const Clock::time_point end = health_->drained_by();
   try {
     while (ready_.done() && !finished_.done() && Clock::now() < end)
       std::this_thread::sleep_for(kPoll);

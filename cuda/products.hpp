@@ -47,17 +47,18 @@ ProductCall matmul_call(const KernelArguments& arguments);
 ProductCall linear_call(const KernelArguments& arguments);  // of linear_gelu too
 ProductCall weight_gradient_call(const KernelArguments& arguments);
 ProductCall gelu_backward_call(const KernelArguments& arguments);
-/// What is multiplied instead where the library cannot do the epilogue.
-ProductCall without_epilogue(ProductCall call);
 std::vector<ProductCall> head_calls(std::string_view op, const KernelArguments& arguments);
 
 /// The products of all steps of `programs`, each once, in ascending order, as multiply is asked for
-/// them: memory as it is planned for rank 0.
+/// them first: memory as it is planned for rank 0.
 std::vector<Product> products_of(std::span<const Program> programs);
 
 /// The product that the library is asked for: with leading dimensions, and a bias only where it may
 /// be fused: one that does not begin at a multiple of 16 bytes is written to C first and added to.
+/// Likewise its epilogue needs all operands to begin there.
 Product multiplied(Product product, const ProductOperands& operands);
+/// What is multiplied where the library has no algorithm with the product's epilogue.
+Product without_epilogue(Product product);
 /// A product on the context's stream. @throws as CublasLt::multiply does.
 void run_product(const RunContext& context, Product product, const ProductOperands& operands,
                  std::byte* workspace);

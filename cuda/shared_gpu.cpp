@@ -8,7 +8,6 @@
 #include "ashlar/device_memory.hpp"
 #include "comm/agreement.hpp"
 #include "comm/arguments.hpp"
-#include "comm/reduction_scratch.hpp"
 #include "cuda/kernels/reduce_parts.hpp"
 #include "runtime/stream_state.hpp"
 

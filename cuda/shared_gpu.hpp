@@ -9,6 +9,7 @@
 #include "comm/flight_recorder.hpp"
 #include "comm/forwarding.hpp"
 #include "comm/pass.hpp"
+#include "comm/reduction_scratch.hpp"
 #include "cuda/meeting.hpp"
 
 namespace ashlar::cuda {
@@ -18,7 +19,7 @@ struct SharedGpuPlace {
   std::shared_ptr<MemoryResource> memory;  // of the device
   StreamRef stream;                        // collectives run on it, of split communicators too
   std::shared_ptr<const void> owner;       // of the stream
-  std::int64_t scratch_bytes = std::int64_t{32} << 20;  // detail::ReductionScratch's `most`
+  std::int64_t scratch_bytes = detail::ReductionScratch::kMost;
 };
 
 class SharedGpuCommunicator final : public detail::ForwardingCommunicator {

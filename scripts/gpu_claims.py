@@ -34,7 +34,7 @@ def peer(torch, deterministic):
 
 def own(ours, theirs, deterministic):
     """The quickest run of those whose peak is within the target, else of all: one run for speed and memory."""
-    runs = [r for r in ours["measured"] if r["deterministic"] == deterministic and not r["broken"]]
+    runs = [r for r in ours["measured"] if not r["broken"] and r["deterministic"] == deterministic]
     if not runs:
         raise Lacking
     small = [r for r in runs if r["measured_peak_bytes"] <= PEAK * theirs["max_memory_allocated"]]

@@ -31,14 +31,18 @@ MemoryUse measured_memory(const CompiledStep& step, const Executor& executor,
                           const MemoryResource& windows) {
   const StateLayout& states = step.states;
   MemoryUse use{states.by_category(), states.by_category(), 0, 0, allocated};
+  const auto add = [&](const CachingResource& cache) {
+    const CachingStatistics statistics = cache.statistics();
+    const std::int64_t scratch = statistics.live[static_cast<std::size_t>(Category::workspace)];
+    use.peak[static_cast<std::size_t>(Category::workspace)] += scratch;
+    use.at_peak[static_cast<std::size_t>(Category::workspace)] += scratch;
+    use.total += statistics.peak_live_bytes;
+  };
   if (device != nullptr) {
-    constexpr auto kWorkspace = static_cast<std::size_t>(Category::workspace);
-    const CachingStatistics statistics = device->statistics();
-    use.peak[kWorkspace] += statistics.live[kWorkspace];  // the communicators' scratch
-    use.at_peak[kWorkspace] += statistics.live[kWorkspace];
-    use.total = statistics.peak_live_bytes;
+    use.total = 0;
+    add(*device);
     const auto* other = dynamic_cast<const CachingResource*>(&windows);
-    if (other != nullptr && other != device) use.total += other->statistics().peak_live_bytes;
+    if (other != nullptr && other != device) add(*other);
   }
   std::int64_t load = 0;
   for (std::size_t c = 0; c < kCategories; ++c) {

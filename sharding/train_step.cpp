@@ -41,7 +41,8 @@ struct TrainStep::Implementation : CompiledStep {
         pool(config.threads),
         target(device != nullptr ? device->target : ExecutionTarget()),
         agree_on_products(device != nullptr ? device->agree_on_products : nullptr),
-        device_memory(device != nullptr ? device->memory : nullptr) {
+        device_memory(device != nullptr && config.memory == &host_memory() ? device->memory
+                                                                           : nullptr) {
     if (!device_memory || device->sums_on_host) communicator_bytes = 0;
     for (const Program& program : programs) require_kernels(program.graph, program.backend);
   }
@@ -163,9 +164,7 @@ struct TrainStep::Implementation : CompiledStep {
                     format_bytes(config.memory_budget), format_bytes(needed)));
   }
 
-  MemoryResource& private_memory() const {
-    return device_memory && config.memory == &host_memory() ? *device_memory : *config.memory;
-  }
+  MemoryResource& private_memory() const { return device_memory ? *device_memory : *config.memory; }
 
   /// Memory that the machine does not have is refused before it is touched.
   void take_memory(const PerSpace<std::int64_t>& bytes, const Room& room) {

@@ -117,7 +117,8 @@ class Claims(unittest.TestCase):
             self.assertNotIn("tokens/s", section(ours, nothing))
 
     def test_a_run_that_broke_its_claim_is_not_quoted(self):
-        ours = entry("ours", [own(150, 60, broken=["attention was served by ours"]), own(120, 60, "cheap")], passed=False)
+        failed = {"claim": "ours", "broken": ["train_gpt: exit code 1"]}
+        ours = entry("ours", [failed, own(150, 60, broken=["attention was served by ours"]), own(120, 60, "cheap")], passed=False)
         text = section(ours, entry("torch", [theirs(100, 100)]))
         self.assertIn("120 tokens/s (`--recompute cheap`", text)
         self.assertNotIn("150", text)

@@ -134,7 +134,7 @@ Summary Trainer::summary() {
   end.outside_bytes = std::max<std::int64_t>(0, end.peak_resident_bytes - (on_gpu() ? 0 : arenas));
   if (on_gpu()) {
     end.driver_bytes =
-        free_at_start_ - ashlar::device_bytes(device_).free - ranks_in_process_ * arenas;
+        free_at_start_ - ashlar::device_bytes(device_).free - ranks_in_process_ * planned.total;
     end.attention_engine = ashlar::attention_engine(device_);
   }
   end.config = to_json(options_);

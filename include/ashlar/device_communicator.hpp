@@ -4,6 +4,9 @@
 // device's), sums of squares too: what lies in host memory is passed with a stream of the CPU, as
 // the default stream is.
 //
+// A communicator outlives the TrainSteps that use it: what they have recorded holds its
+// collectives.
+//
 // Windows, and memory in which sums are made, are of `memory`, a cache of the device; null: one
 // that the communicator makes.
 #pragma once

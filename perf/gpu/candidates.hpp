@@ -20,6 +20,7 @@ struct Candidate {
 
 /// The library's first `count` heuristics for a product, in its order, those left out that fail.
 /// @param time seconds of a run of the product by a CublasLt that has no other choice
+/// @return empty where the library has no algorithm with the product's epilogue
 /// @throws CudaError where none works.
 template <class Time>
 std::vector<Candidate> time_candidates(const cuda::CublasLtLibrary& library, int sm,
@@ -34,7 +35,8 @@ std::vector<Candidate> time_candidates(const cuda::CublasLtLibrary& library, int
     } catch (const CudaError&) {
     }
   }
-  if (timed.empty()) throw CudaError("no algorithm works for " + describe(product));
+  if (timed.empty() && product.epilogue == cuda::Epilogue::none)
+    throw CudaError("no algorithm works for " + describe(product));
   return timed;
 }
 

@@ -204,6 +204,7 @@ ordered_json table(std::vector<Row> rows, const Ceilings& ceilings) {
   ordered_json json = ordered_json::array();
   for (const Row& row : rows) {
     const double seconds = perf::median(row.seconds), calls = row.calls;
+    if (seconds == 0) continue;  // it launched nothing
     json.push_back(
         {{"op", row.op},
          {"output", row.output},

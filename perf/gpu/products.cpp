@@ -1,12 +1,13 @@
 // The products of GPT-2's steps on a GPU: cuBLASLt's first heuristics for each, timed on resident
-// operands, and the lines of cuda/cublaslt_table.cpp. Prints one JSON object. Flags: --candidates N
-// (8), --rounds R (10), --peak-tflops (of the GPU in bf16, dense).
+// operands, and the lines of cuda/cublaslt_table.cpp. Prints a JSON object per product. Flags:
+// --candidates N (8), --rounds R (10), --peak-tflops (of the GPU in bf16, dense).
 #include "cuda/products.hpp"
 
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -66,16 +67,24 @@ class Operands {
     b_ = random(memory, stream, bytes(p.stride_b, g.transpose_b ? g.n : g.k, g.ldb, g.dtype));
     c_ = random(memory, stream, bytes(p.stride_c, g.m, g.ldc, g.result));
     bias_ = random(memory, stream, g.n * size_of(g.dtype));
+    bias_gradient_ = random(memory, stream, g.n * size_of(g.result));
+    h_ = random(memory, stream, g.m * g.n * size_of(g.result));
     workspace_ = Buffer(memory, cuda::kProductWorkspace, Category::activation, stream);
     stream.synchronize();
   }
 
   void multiply(const cuda::CublasLt& library, StreamRef stream) const {
     const std::int64_t shift = p_.aligned ? 0 : size_of(p_.gemm.dtype);
-    library.multiply(p_,
-                     {a_.data() + shift, b_.data() + shift, p_.gemm.bias ? bias_.data() : nullptr,
-                      c_.data() + (p_.aligned ? 0 : size_of(p_.gemm.result))},
-                     workspace_.data(), static_cast<cudaStream_t>(cuda::native_stream(stream)));
+    const bool done =
+        library.multiply(p_,
+                         {.a = a_.data() + shift,
+                          .b = b_.data() + shift,
+                          .bias = bias_.data(),
+                          .c = c_.data() + (p_.aligned ? 0 : size_of(p_.gemm.result)),
+                          .bias_gradient = bias_gradient_.data(),
+                          .h = h_.data()},
+                         workspace_.data(), static_cast<cudaStream_t>(cuda::native_stream(stream)));
+    if (!done) throw CudaError("the library has no algorithm");
   }
 
  private:
@@ -96,11 +105,12 @@ class Operands {
   }
 
   cuda::Product p_;
-  Buffer a_, b_, c_, bias_, workspace_;
+  Buffer a_, b_, c_, bias_, bias_gradient_, h_, workspace_;
 };
 
-ordered_json describe(const std::vector<perf::Candidate>& timed, double peak_tflops) {
-  const cuda::Product& p = timed.front().entry.key.product;
+ordered_json describe(const cuda::Product& p, const std::vector<perf::Candidate>& timed,
+                      double peak_tflops) {
+  if (timed.empty()) return {{"product", cuda::describe(p)}, {"supported", false}};
   const double flops =
       2.0 * static_cast<double>(p.batch * p.gemm.m) * static_cast<double>(p.gemm.n * p.gemm.k);
   const auto row = [&](double seconds) {
@@ -111,41 +121,39 @@ ordered_json describe(const std::vector<perf::Candidate>& timed, double peak_tfl
   const perf::Candidate& best = perf::best_of(timed);
   ordered_json all = ordered_json::array();
   for (const perf::Candidate& candidate : timed) all.push_back(1e6 * candidate.seconds);
-  return {{"product", cuda::describe(p)},
-          {"first", row(timed.front().seconds)},
-          {"best", row(best.seconds)},
-          {"best_index", &best - timed.data()},
-          {"candidates_us", std::move(all)}};
+  return {{"product", cuda::describe(p)},    {"first", row(timed.front().seconds)},
+          {"best", row(best.seconds)},       {"best_index", &best - timed.data()},
+          {"candidates_us", std::move(all)}, {"table_line", cuda::table_line(best.entry)}};
 }
 
-ordered_json measure(Device device, const Settings& settings) {
+void measure(Device device, const Settings& settings) {
   const int sm = compute_capability(device);
   const cuda::CublasLtLibrary& library = cuda::CublasLtLibrary::installed();
   const auto pages = device_pages(device);
   CachingResource memory(*pages);
   const Stream stream(device);
-  ordered_json steps = ordered_json::array(), table = ordered_json::array();
   for (const Step& step : kSteps) {
-    ordered_json rows = ordered_json::array();
     for (const cuda::Product& product : products_of(step, sm)) {
       const Operands operands(memory, stream, product);
       const auto time = [&](const cuda::CublasLt& only) {
         return perf::median(perf::device_seconds(stream, 2, settings.rounds,
                                                  [&] { operands.multiply(only, stream); }));
       };
-      const auto timed = perf::time_candidates(library, sm, product, settings.candidates, time);
-      rows.push_back(describe(timed, settings.peak_tflops));
-      table.push_back(cuda::table_line(perf::best_of(timed).entry));
+      ordered_json line{{"benchmark", "products on a GPU"},
+                        {"commit", ASHLAR_COMMIT},
+                        {"sm", sm},
+                        {"cublaslt", library.get_version()},
+                        {"model", step.model},
+                        {"sequences", step.sequences},
+                        {"positions", kPositions},
+                        {"peak_tflops", settings.peak_tflops}};
+      line.update(describe(product,
+                           perf::time_candidates(library, sm, product, settings.candidates, time),
+                           settings.peak_tflops));
+      fmt::print("{}\n", line.dump());
+      std::fflush(stdout);
     }
-    steps.push_back({{"model", step.model},
-                     {"sequences", step.sequences},
-                     {"positions", kPositions},
-                     {"products", std::move(rows)}});
   }
-  return {{"sm", sm},
-          {"cublaslt", library.get_version()},
-          {"steps", std::move(steps)},
-          {"table", std::move(table)}};
 }
 
 }  // namespace
@@ -159,11 +167,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   return run_main("perf_gpu_products", [&] {
     const Device device = parse_device("cuda");
-    const ordered_json report{{"benchmark", "products on a GPU"},
-                              {"commit", ASHLAR_COMMIT},
-                              {"peak_tflops", settings.peak_tflops},
-                              {"results", measure(device, settings)}};
-    fmt::print("{}\n", report.dump());
+    measure(device, settings);
     return 0;
   });
 }

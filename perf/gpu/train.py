@@ -71,34 +71,45 @@ def timed(a, result, steps, warm_up):
         result["broken"].append("steps were not replayed from CUDA graphs")
 
 
+def attempt(a, one, *arguments):
+    """One run of several, which go on without one that failed. @return whether it holds"""
+    try:
+        return one(a, *arguments)
+    except RuntimeError as error:
+        return say({"claim": a.claim, "broken": [str(error)]})
+
+
+def stage_of(a, ranks, stage, bits):
+    steps, _, result = train(a, "--ranks", ranks, "--stage", stage, "--batch", a.batch // ranks, "--steps", 3)
+    result |= {"ranks": ranks, "stage": stage, "loss_bits": [step["loss_bits"] for step in steps]}
+    bits.setdefault(ranks, set()).add(tuple(result["loss_bits"]))
+    return say(result)
+
+
 def stages(a):
-    holds, bits = True, {}
-    for ranks in (2, 4):
-        for stage in range(4):
-            steps, _, result = train(a, "--ranks", ranks, "--stage", stage, "--batch", a.batch // ranks, "--steps", 3)
-            result |= {"ranks": ranks, "stage": stage, "loss_bits": [step["loss_bits"] for step in steps]}
-            bits.setdefault(ranks, set()).add(tuple(result["loss_bits"]))
-            holds &= say(result)
+    bits = {}
+    holds = all([attempt(a, stage_of, ranks, stage, bits) for ranks in (2, 4) for stage in range(4)])
     same = all(len(of_ranks) == 1 for of_ranks in bits.values())
     holds &= say({"claim": "stages", "same_loss_bits": same, "broken": [] if same else ["stages differ in bits"]})
     return holds
 
 
+def speed_of(a, recompute, deterministic):
+    choice = ["--deterministic", deterministic] if a.device != "cpu" else []
+    steps, summary, result = train(a, "--batch", a.batch, "--stage", "0", "--recompute", recompute,
+                                   "--steps", a.warm_up + a.steps, *choice)
+    timed(a, result, steps, a.warm_up)
+    result |= {"deterministic": deterministic == "on", "recompute": recompute,
+               "tokens_per_s": a.batch * a.seq / result["median_seconds"], "flops_per_step": steps[-1]["flops"],
+               "driver_bytes": summary.get("driver_bytes")}
+    if a.peak_tflops:
+        result["mfu"] = 6e-12 * summary["parameters"] * result["tokens_per_s"] / a.peak_tflops
+    return say(result)
+
+
 def ours(a):
-    holds = True
-    for recompute in ("none", "cheap"):
-        for deterministic in ("on", "off") if a.device != "cpu" else ("on",):
-            choice = ["--deterministic", deterministic] if a.device != "cpu" else []
-            steps, summary, result = train(a, "--batch", a.batch, "--stage", "0", "--recompute", recompute,
-                                           "--steps", a.warm_up + a.steps, *choice)
-            timed(a, result, steps, a.warm_up)
-            result |= {"deterministic": deterministic == "on", "recompute": recompute,
-                       "tokens_per_s": a.batch * a.seq / result["median_seconds"], "flops_per_step": steps[-1]["flops"],
-                       "driver_bytes": summary.get("driver_bytes")}
-            if a.peak_tflops:
-                result["mfu"] = 6e-12 * summary["parameters"] * result["tokens_per_s"] / a.peak_tflops
-            holds &= say(result)
-    return holds
+    modes = ("on", "off") if a.device != "cpu" else ("on",)
+    return all([attempt(a, speed_of, recompute, mode) for recompute in ("none", "cheap") for mode in modes])
 
 
 def xl(a):

@@ -10,11 +10,12 @@
 namespace ashlar::detail {
 
 struct ReductionScratch {
+  static constexpr std::int64_t kMost = std::int64_t{32} << 20;
   static constexpr std::int64_t kBlocks = 4096;  // of kNormBlock elements, added at a time
   static constexpr std::int64_t kWidest = 8;     // bytes of an element
 
   /// @param most for parts that wait to be added: longer ones go in pieces
-  explicit ReductionScratch(int ranks, std::int64_t most = std::int64_t{32} << 20)
+  explicit ReductionScratch(int ranks, std::int64_t most = kMost)
       : parts(ranks == 1 ? 0 : std::max(most, (ranks - 1) * kNormBlock * kWidest)),
         partials(std::max<std::int64_t>(kBlocks, ranks) * kWidest) {}
 

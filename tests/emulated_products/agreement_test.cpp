@@ -63,9 +63,10 @@ std::vector<DeviceKernel> rows_in_turn(std::index_sequence<rows...>) {
   ((kernels.at(rows).run = run_in_turn<rows>), ...);
   return kernels;
 }
+constexpr std::size_t kRows = 8;
 const DeviceKernel* find(std::string_view op) {
-  static const std::vector<DeviceKernel> products = rows_in_turn(std::make_index_sequence<6>());
-  REQUIRE(products.size() == 6);
+  static const std::vector<DeviceKernel> products = rows_in_turn(std::make_index_sequence<kRows>());
+  REQUIRE(products.size() == kRows);
   const auto found = std::ranges::find(products, op, &DeviceKernel::op);
   return found != products.end() ? &*found : cuda::find_kernel(op);
 }

@@ -69,6 +69,20 @@ TEST_CASE("candidates: one that fails is left out") {
   CHECK(cuda_error_of([] { timed({}); }) == "no algorithm works for (2, 4) x (4, 3), f32 to f32");
 }
 
+TEST_CASE("candidates: of an epilogue that the library does not have there are none") {
+  Faults faults;
+  Product product = kProduct;
+  product.epilogue = cuda::Epilogue::bias_gradient;
+  const auto count = [&] {
+    return perf::time_candidates(CublasLtLibrary::installed(), 90, product, 8,
+                                 [](const CublasLt&) { return 1.0; })
+        .size();
+  };
+  CHECK(count() == 1);
+  faults->gradient_result = CUBLAS_STATUS_NOT_SUPPORTED;
+  CHECK(count() == 0);
+}
+
 TEST_CASE("candidates: the products of GPT-2's step, by its program") {
   const LanguageModel model = language_model("gpt2");
   TrainConfig config;
@@ -80,14 +94,17 @@ TEST_CASE("candidates: the products of GPT-2's step, by its program") {
   std::set<std::string> products;
   for (const Product& product : cuda::products_of(step.programs))
     products.insert(describe(product));
-  std::set<std::string> expected = {"(2048, 768) x (50257, 768)^T, bf16 to bf16",
-                                    "(2048, 50257) x (50257, 768), bf16 to bf16",
-                                    "(2048, 50257)^T x (2048, 768), bf16 to f32",
-                                    "(2048, 50257)^T x (2048, 768), bf16 to f32, added"};
+  std::set<std::string> expected = {"(2048, 768) x (50304, 768)^T, bf16 to bf16",
+                                    "(2048, 50304) x (50304, 768), bf16 to bf16",
+                                    "(2048, 50304)^T x (2048, 768), bf16 to f32",
+                                    "(2048, 50304)^T x (2048, 768), bf16 to f32, added"};
   for (const auto& [in, out] : {std::pair{768, 2304}, {768, 768}, {768, 3072}, {3072, 768}}) {
     expected.insert(fmt::format("(16384, {0}) x ({0}, {1}), bf16 to bf16, with bias", in, out));
-    expected.insert(fmt::format("(16384, {1}) x ({0}, {1})^T, bf16 to bf16", in, out));
-    expected.insert(fmt::format("(16384, {0})^T x (16384, {1}), bf16 to bf16", in, out));
+    const bool up = out == 3072, down = in == 3072;
+    expected.insert(fmt::format("(16384, {1}) x ({0}, {1})^T, bf16 to bf16{2}", in, out,
+                                down ? ", with gelu_backward" : ""));
+    expected.insert(fmt::format("(16384, {0})^T x (16384, {1}), bf16 to bf16{2}", in, out,
+                                up ? "" : ", with bias_gradient"));
   }
   CHECK(products == expected);
 }
