@@ -32,6 +32,7 @@ __global__ void __launch_bounds__(threads == kWideTeam ? kWideTeam : kBlock,
                                (static_cast<double>(total.most) - static_cast<double>(right))
                          : 0.0;
   if (scale == nullptr) return;
+  if constexpr (threads == kWarp) __syncwarp();  // larger teams have met at a barrier
   const auto whole = static_cast<float>(*scale);
   const auto factor = static_cast<float>(*scale / static_cast<double>(total.sum));
   for_each_pack<threads>(stride, [&](std::int64_t i, std::int64_t left) {
