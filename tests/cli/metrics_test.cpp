@@ -41,8 +41,7 @@ TEST_CASE("metrics: the keys of a step and of the summary") {
   REQUIRE(lines.size() == 5);
   const std::string step =
       "step loss loss_bits grad_norm learning_rate tokens tokens_per_second flops seconds "
-      "peak_bytes "
-      "at_peak sent_bytes ";
+      "peak_bytes at_peak sent_bytes replayed ";
   for (std::size_t i = 0; i < 4; ++i) {
     CHECK(keys(lines[i]) == sorted(i % 2 == 1 ? step + "validation_loss" : step));
     CHECK(lines[i]["step"] == i + 1);
