@@ -37,6 +37,12 @@ Gemm linear_gemm(std::span<const TensorType> inputs) {
           .bias = has_bias(inputs[2])};
 }
 
+Cost product_cost(const OpShapes& shapes, const Gemm& gemm) {
+  Cost cost = memory_cost(shapes, 2.0 * static_cast<double>(gemm.k));
+  cost.kind = Cost::Class::product;
+  return cost;
+}
+
 namespace {
 
 std::int64_t product_workspace(const OpShapes& shapes, const Backend& backend) {
@@ -46,10 +52,8 @@ std::shared_ptr<const void> product_prepare(const OpShapes& shapes, const Backen
   return std::make_shared<const GemmPlan>(linear_gemm(shapes.inputs), backend);
 }
 
-Cost product_cost(const OpShapes& shapes) {
-  Cost cost = memory_cost(shapes, 2.0 * static_cast<double>(shapes.inputs[1].shape[0]));
-  cost.kind = Cost::Class::product;
-  return cost;
+Cost linear_cost(const OpShapes& shapes) {
+  return product_cost(shapes, linear_gemm(shapes.inputs));
 }
 
 void run_product(const KernelArguments& arguments, const TensorView& result) {
@@ -93,7 +97,7 @@ const OpDef kLinear{.name = "linear",
                     .vjp = linear_vjp,
                     .expand = expand_linear,
                     .workspace = product_workspace,
-                    .cost = product_cost,
+                    .cost = linear_cost,
                     .prepare = product_prepare,
                     .run = linear_run};
 
@@ -144,7 +148,7 @@ const OpDef kLinearGelu{.name = "linear_gelu",
                         .vjp = linear_gelu_vjp,
                         .expand = expand_linear_gelu,
                         .workspace = product_workspace,
-                        .cost = product_cost,
+                        .cost = linear_cost,
                         .rebuild = linear_gelu_rebuild,
                         .prepare = product_prepare,
                         .run = linear_gelu_run};

@@ -42,12 +42,6 @@ DType bias_dtype(const Attributes& attributes) {
   return static_cast<DType>(attributes.integer("bias_dtype"));
 }
 
-Cost product_cost(const OpShapes& shapes, const Gemm& gemm) {
-  Cost cost = memory_cost(shapes, 2.0 * static_cast<double>(gemm.k));
-  cost.kind = Cost::Class::product;
-  return cost;
-}
-
 // linear_weight_gradient
 std::vector<TensorType> weight_shape(std::span<const TensorType> inputs,
                                      const Attributes& attributes) {

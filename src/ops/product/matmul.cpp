@@ -98,10 +98,7 @@ std::shared_ptr<const void> prepare(const OpShapes& shapes, const Backend& backe
 }
 
 Cost cost(const OpShapes& shapes) {
-  const MatmulBatch batch = matmul_batch(shapes.inputs, shapes.attributes);
-  Cost result = memory_cost(shapes, 2.0 * static_cast<double>(batch.gemm.k));
-  result.kind = Cost::Class::product;
-  return result;
+  return product_cost(shapes, matmul_batch(shapes.inputs, shapes.attributes).gemm);
 }
 
 void run(const KernelArguments& arguments) {

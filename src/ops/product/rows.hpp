@@ -22,6 +22,8 @@ Gemm linear_gemm(std::span<const TensorType> inputs);
 Gemm weight_gradient_gemm(std::span<const TensorType> inputs, const Attributes& attributes);
 /// Of linear_gelu_backward: before gelu's backward.
 Gemm gelu_backward_gemm(std::span<const TensorType> inputs);
+/// Of a row that multiplies and passes once over its operands.
+Cost product_cost(const OpShapes& shapes, const Gemm& gemm);
 /// Of the three rows of the language-model head.
 Head head_of(std::span<const TensorType> inputs, const Attributes& attributes);
 
