@@ -12,11 +12,8 @@ using detail::Range;
 NcclSums::NcclSums(int rank, int size, const NcclPlace& place, StreamRef stream)
     : rank_(rank), size_(size), place_(place), stream_(stream) {
   const detail::ReductionScratch scratch(size, place.scratch_bytes);
-  const auto take = [&](std::int64_t bytes) {
-    return Buffer(*place_.memory, bytes, Category::workspace, stream_);
-  };
-  if (scratch.parts > 0) parts_ = take(scratch.parts);
-  partials_ = take(scratch.partials);
+  parts_ = detail::take_scratch(scratch.parts, *place_.memory, stream_);
+  partials_ = detail::take_scratch(scratch.partials, *place_.memory, stream_);
 }
 
 std::int64_t NcclSums::piece_length(const Pass& pass) const {

@@ -60,11 +60,8 @@ std::shared_ptr<Meeting> open_meeting(Communicator& ranks) {
 SharedGpuCommunicator::SharedGpuCommunicator(Communicator& inner, SharedGpuPlace place)
     : ForwardingCommunicator(inner), place_(std::move(place)), meeting_(open_meeting(inner)) {
   const detail::ReductionScratch scratch(size(), place_.scratch_bytes);
-  const auto take = [&](std::int64_t bytes) {
-    return Buffer(*place_.memory, bytes, Category::workspace, place_.stream);
-  };
-  if (scratch.parts > 0) parts_ = take(scratch.parts);
-  partials_ = take(scratch.partials);
+  parts_ = detail::take_scratch(scratch.parts, *place_.memory, place_.stream);
+  partials_ = detail::take_scratch(scratch.partials, *place_.memory, place_.stream);
 }
 
 SharedGpuCommunicator::SharedGpuCommunicator(std::unique_ptr<Communicator> inner,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "ashlar/buffer.hpp"
 #include "ashlar/communicator.hpp"
 
 namespace ashlar::detail {
@@ -23,5 +24,10 @@ struct ReductionScratch {
   std::int64_t partials;  // sums of squares of blocks; 8 bytes of each rank between sums
   std::int64_t bytes() const { return parts + partials; }
 };
+
+/// Empty for 0 bytes.
+inline Buffer take_scratch(std::int64_t bytes, MemoryResource& memory, StreamRef stream) {
+  return bytes == 0 ? Buffer() : Buffer(memory, bytes, Category::workspace, stream);
+}
 
 }  // namespace ashlar::detail
