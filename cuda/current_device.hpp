@@ -18,18 +18,22 @@ inline int device_of(StreamRef stream) {
   return device;
 }
 
+/// A thread that keeps its device gets no context on another, which costs memory there.
 class CurrentDevice {
  public:
   /// @throws CudaError when the device does not work.
-  explicit CurrentDevice(int index) {
+  explicit CurrentDevice(int index) : index_(index) {
     check(cudaGetDevice(&before_));
     if (index != before_) check(cudaSetDevice(index));
   }
-  ~CurrentDevice() { cudaSetDevice(before_); }
+  ~CurrentDevice() {
+    if (index_ != before_) cudaSetDevice(before_);
+  }
   CurrentDevice(const CurrentDevice&) = delete;
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
  private:
+  int index_;
   int before_ = 0;
 };
 

@@ -10,6 +10,12 @@ namespace {
 
 CUdeviceptr address_of(const std::byte* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
 
+/// False when there was no memory, for pages or for their tables.
+bool took(CUresult status) {
+  if (status != CUDA_ERROR_OUT_OF_MEMORY) check(status);
+  return status == CUDA_SUCCESS;
+}
+
 }  // namespace
 
 VirtualPages::VirtualPages(int device, const Driver& driver) : device_(device), driver_(driver) {
@@ -35,12 +41,10 @@ bool VirtualPages::map_page(CUdeviceptr address) {
   CUmemGenericAllocationHandle handle = 0;
   const auto bytes = static_cast<std::size_t>(page_bytes_);
   const CUresult created = driver_.create(&handle, bytes, &properties_, 0);
-  if (created == CUDA_ERROR_OUT_OF_MEMORY) return false;
-  check(created);
+  if (!took(created)) return false;
   const CUresult mapped = driver_.map(address, bytes, 0, handle, 0);
   driver_.release(handle);  // the mapping keeps the memory
-  check(mapped);
-  return true;
+  return took(mapped);
 }
 
 bool VirtualPages::map(std::byte* begin, std::int64_t bytes) {
@@ -48,10 +52,9 @@ bool VirtualPages::map(std::byte* begin, std::int64_t bytes) {
   std::int64_t mapped = 0;
   try {
     while (mapped < bytes && map_page(address_of(begin + mapped))) mapped += page_bytes_;
-    if (mapped == bytes) {
-      check(driver_.set_access(address_of(begin), static_cast<std::size_t>(bytes), &access, 1));
+    if (mapped == bytes &&
+        took(driver_.set_access(address_of(begin), static_cast<std::size_t>(bytes), &access, 1)))
       return true;
-    }
   } catch (...) {
     unmap(begin, mapped);
     throw;

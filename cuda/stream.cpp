@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <iterator>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -89,6 +90,7 @@ class CudaStream final : public detail::StreamState {
     std::exception_ptr error;
     {
       const std::scoped_lock lock(mutex_);
+      retired_.clear();
       error = std::exchange(error_, nullptr);
     }
     if (error) std::rethrow_exception(error);
@@ -96,7 +98,7 @@ class CudaStream final : public detail::StreamState {
 
   void begin_recording() override {
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
-    recording_ = std::make_unique<Recording>(stream_);
+    recording_ = std::make_unique<Recording>(*this);
   }
 
   std::unique_ptr<detail::RecordingState> end_recording() override {
@@ -119,16 +121,24 @@ class CudaStream final : public detail::StreamState {
 
   /// A graph, and what its nodes on the host call.
   struct Recording final : detail::RecordingState {
-    explicit Recording(cudaStream_t on) : stream(on) {}
+    explicit Recording(CudaStream& on) : stream(on) {}
     ~Recording() override {
       if (graph != nullptr) cudaGraphExecDestroy(graph);
+      stream.retire(calls);
     }
-    void launch() override { check(cudaGraphLaunch(graph, stream)); }
+    void launch() override { check(cudaGraphLaunch(graph, stream.stream_)); }
 
-    cudaStream_t stream;
+    CudaStream& stream;
     cudaGraphExec_t graph = nullptr;
     std::vector<std::unique_ptr<HostCall>> calls;
   };
+
+  /// A launch may still be on its way to them: they stay until the stream is empty.
+  void retire(std::vector<std::unique_ptr<HostCall>>& calls) noexcept {
+    const std::scoped_lock lock(mutex_);
+    retired_.insert(retired_.end(), std::make_move_iterator(calls.begin()),
+                    std::make_move_iterator(calls.end()));
+  }
 
   static void run(void* data) {
     auto* const call = static_cast<HostCall*>(data);
@@ -145,6 +155,7 @@ class CudaStream final : public detail::StreamState {
   bool owned_ = true;
   std::unique_ptr<Recording> recording_;  // while it lasts
   std::mutex mutex_;
+  std::vector<std::unique_ptr<HostCall>> retired_;  // of recordings that are gone
   std::exception_ptr error_;
 };
 

@@ -168,9 +168,10 @@ phase() {
   case $1 in
     smoke)
       step smoke.describe 30 "$bin/describe_cuda" || true
-      for program in device_test formulas_test stream_test device_memory_test thrust_test; do
-        step "smoke.$program" 30 "$bin/${program}_cuda" || true
+      for program in device_test formulas_test stream_test thrust_test; do
+        step "smoke.$program" 20 "$bin/${program}_cuda" || true
       done
+      step smoke.device_memory_test 60 "$bin/device_memory_test_cuda" || true
       ;;
     ops)
       step ops.table 50 "$bin/perf_gpu_products" --peak-tflops "$peak_tflops" || true

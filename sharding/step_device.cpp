@@ -13,9 +13,7 @@ StepDevice::StepDevice(const TrainConfig& config)
       side_{cuda_backend(config.threads, compute_capability(config.device), config.deterministic),
             {stream_, &pinned_memory()},
             agree_on_products,
-            detail::device_cache(config.device)} {
-  detail::make_current(config.device);
-}
+            detail::device_cache(config.device)} {}
 
 void StepDevice::connect(Communicator& ranks, Device device) {
   const auto* staged = dynamic_cast<const detail::StagedCommunicator*>(&ranks);
@@ -29,7 +27,10 @@ void StepDevice::connect(Communicator& ranks, Device device) {
 std::unique_ptr<StepDevice> StepDevice::open(Communicator& ranks, const TrainConfig& config) {
   if (config.device.type == DeviceType::cpu) return nullptr;
   std::unique_ptr<StepDevice> device;
-  collectively(ranks, [&] { device.reset(new StepDevice(config)); });
+  collectively(ranks, [&] {
+    detail::make_current(config.device);
+    device.reset(new StepDevice(config));
+  });
   device->connect(ranks, config.device);
   return device;
 }

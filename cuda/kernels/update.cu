@@ -1,7 +1,6 @@
 // The update rules on a flat: one launch over all segments, one pass over memory, in accesses that
 // fill whole sectors. The formulas stand in base/math; step, learning rate and the clip factor are
 // read on the device.
-#include <cmath>
 #include <cstring>
 #include <type_traits>
 
@@ -9,6 +8,7 @@
 #include "base/math/adamw.hpp"
 #include "base/math/clip.hpp"
 #include "base/math/sgd.hpp"
+#include "cuda/kernels/device_math.hpp"
 #include "cuda/kernels/host.hpp"
 #include "cuda/kernels/scalars.hpp"
 
@@ -21,14 +21,6 @@ constexpr int kTile = kBlock * kQuad;
 // Of an update: each makes the factors of the step, which takes as long as some tiles.
 constexpr std::int64_t kMostBlocks = 1024;
 using Quad = PackOf<float, kQuad>;
-
-struct DeviceMath {
-  __host__ __device__ float fma(float a, float b, float c) const { return std::fma(a, b, c); }
-  __host__ __device__ float fnma(float a, float b, float c) const { return std::fma(-a, b, c); }
-  __host__ __device__ float sqrt(float a) const { return std::sqrt(a); }
-  __host__ __device__ double sqrt(double a) const { return std::sqrt(a); }
-  __host__ __device__ double pow(double a, double b) const { return std::pow(a, b); }
-};
 
 enum class Group : std::uint8_t { untouched, plain, decayed };
 

@@ -17,6 +17,10 @@ int compute_capability() {
   return 10 * major + minor;
 }
 
+/// Softmax sums that end within 16 bytes, behind which cuDNN's frontend puts an engine's workspace.
+/// Last: an engine that minds ends all that CUDA does in this process.
+constexpr Extents kNotInPacks{3, 77, 6, 3, 64};
+
 /// Ends the program as skipped where cuDNN does not serve this GPU.
 void need_cudnn() {
   const int sm = compute_capability();
@@ -49,7 +53,7 @@ TEST_CASE("cuda: attention by cuDNN is the CPU's within 1e-2, in the same bits i
   need_cudnn();
   for (const Extents& e :
        {Extents{4, 1024, 12, 12, 64}, Extents{3, 65, 4, 4, 64}, Extents{2, 300, 2, 2, 128},
-        Extents{8, 1024, 12, 12, 32}, Extents{1, 2048, 18, 18, 64}}) {
+        Extents{8, 1024, 12, 12, 32}, Extents{1, 2048, 18, 18, 64}, Extents{1, 6, 2, 2, 8}}) {
     CAPTURE(e.positions);
     Pair pair(e, false);
     for (const bool backward : {false, true}) check_row(pair, backward, true);
@@ -59,8 +63,8 @@ TEST_CASE("cuda: attention by cuDNN is the CPU's within 1e-2, in the same bits i
 
 TEST_CASE("cuda: grouped attention by cuDNN, likewise") {
   need_cudnn();
-  for (const Extents& e : {Extents{2, 512, 8, 2, 128}, Extents{3, 77, 6, 3, 64},
-                           Extents{2, 200, 4, 4, 64}, Extents{1, 2048, 24, 6, 64}}) {
+  for (const Extents& e : {Extents{2, 512, 8, 2, 128}, Extents{2, 200, 4, 4, 64},
+                           Extents{1, 2048, 24, 6, 64}, kNotInPacks}) {
     CAPTURE(e.positions);
     Pair pair(e, true);
     for (const bool backward : {false, true}) check_row(pair, backward, true);

@@ -11,6 +11,7 @@
 #include "base/math/philox.hpp"
 #include "base/math/scalar_math.hpp"
 #include "base/math/sgd.hpp"
+#include "cuda/kernels/device_math.hpp"
 
 namespace ashlar {
 namespace {
@@ -24,7 +25,8 @@ struct Element {
   bool operator==(const Element&) const = default;
 };
 
-/// One element through every formula; the same code for host and device.
+/// One element through every formula, with the arithmetic of the host or of kernels.
+template <typename Math>
 struct AllFormulas {
   AdamWFactors<float> adamw{0.5F, 0.9F, 0.1F, 0.95F, 0.05F, 1e-3F, 1e-2F, 1.5F, 1e-8F};
   SgdFactors<float> sgd{0.5F, 1e-2F, 0.9F, 1e-3F};
@@ -34,13 +36,13 @@ struct AllFormulas {
     const float gradient = uniform(words[0]) - 0.5F;
     Element e{uniform(words[1]), uniform(words[2]), uniform(words[3]), uniform(words[1]), 0.25F,
               words[3]};
-    scalar::adamw_element(e.parameter, e.m, e.v, gradient, adamw, ScalarMath{});
-    scalar::sgd_momentum_element<true>(e.descended, e.momentum, gradient, sgd, ScalarMath{});
+    scalar::adamw_element(e.parameter, e.m, e.v, gradient, adamw, Math{});
+    scalar::sgd_momentum_element<true>(e.descended, e.momentum, gradient, sgd, Math{});
     return e;
   }
 };
 
-__global__ void evaluate(AllFormulas formulas, Element* out) {
+__global__ void evaluate(AllFormulas<cuda::DeviceMath> formulas, Element* out) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < kElements) out[i] = formulas(static_cast<std::uint64_t>(i));
 }
@@ -63,7 +65,7 @@ TEST_CASE("cuda: Philox, AdamW and SGD give the host's bits") {
   for (int i = 0; i < kElements; ++i) {
     CAPTURE(i);
     REQUIRE(from_device[static_cast<std::size_t>(i)] ==
-            AllFormulas{}(static_cast<std::uint64_t>(i)));
+            AllFormulas<ScalarMath>{}(static_cast<std::uint64_t>(i)));
   }
 }
 

@@ -1,4 +1,4 @@
-// Read by vector_access.cmake: what load16, store16, load8 and store8 become.
+// Read by device_code.cmake: what load16, store16, load8 and store8 become.
 #include "cuda/device.h"
 
 __global__ void copy(ashlar::bf16* to, const ashlar::bf16* from) {

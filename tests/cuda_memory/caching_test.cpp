@@ -13,7 +13,7 @@
 #include "ashlar/device_memory.hpp"
 #include "ashlar/error.hpp"
 #include "cuda/driver.hpp"
-#include "support/fake_cuda/fake_cuda.hpp"
+#include "cuda_memory/fresh.hpp"
 #include "support/temporary_folder.hpp"
 
 namespace ashlar {
@@ -22,23 +22,6 @@ namespace {
 constexpr std::int64_t kMiB = 1 << 20;
 constexpr auto kCategory = Category::activation;
 const Device kGpu{DeviceType::cuda, 0};
-
-/// A CUDA as if it were new; at the end everything must have been given back, and nothing misused.
-struct Fresh {
-  Fresh() { *fake_cuda() = {}; }
-  ~Fresh() {
-    const FakeCuda& fake = *fake_cuda();
-    for (const std::string& problem : fake.problems) FAIL_CHECK(problem);
-    for (const std::int64_t used : fake.used) CHECK(used == 0);
-    CHECK(fake.reservations == 0);
-    CHECK(fake.handles == 0);
-    CHECK(fake.pinned == 0);
-    CHECK(fake.streams == 0);
-    CHECK(fake.events == 0);
-    CHECK(fake.current == 0);
-    CHECK(cudaGetLastError() == cudaSuccess);
-  }
-};
 
 /// A program on three streams: allocates, fills, sometimes hands over to another stream, looks at
 /// its bytes, frees. Work runs late.
@@ -239,6 +222,23 @@ TEST_CASE("cuda caching, fake: out of memory is one line, and what is freed serv
     resource.deallocate(held, 50 * kMiB, Category::gradient, stream);
     CHECK(resource.trim() > 0);
     CHECK(fake_cuda()->used[0] == 0);
+  }
+}
+
+TEST_CASE("cuda caching, fake: no memory for page tables is out of memory too") {
+  for (const char* call : {"map", "set_access"}) {
+    CAPTURE(call);
+    const Fresh fresh;
+    const auto pages = device_pages(kGpu);
+    CachingResource resource(*pages);
+    const Stream stream(kGpu);
+    fake_cuda()->no_room = call;
+    CHECK_THROWS_AS(resource.allocate(4 * kMiB, kCategory, stream), OutOfMemory);
+    CHECK(fake_cuda()->used[0] == 0);
+    fake_cuda()->no_room.clear();
+    resource.deallocate(resource.allocate(4 * kMiB, kCategory, stream), 4 * kMiB, kCategory,
+                        stream);
+    resource.retire(stream);
   }
 }
 

@@ -13,6 +13,7 @@ struct FakeCuda {
   std::int64_t capacity = std::int64_t{1} << 30;  // of each device
   std::int64_t calls = 0;                         // for memory or events
   std::int64_t failing = -1;  // number of the call that does, from 0: out of memory or unknown
+  std::string no_room;        // for page tables: "map" or "set_access" is out of memory
   bool broken = false;        // a kernel has failed: waits, queries and new work do too
   bool lose_waits = false;    // streams do not wait for events
 
@@ -26,7 +27,8 @@ struct FakeCuda {
   std::int64_t pinned = 0;         // blocks
   std::int64_t streams = 0;
   std::int64_t events = 0;
-  int current = 0;  // device
+  int current = 0;       // device
+  std::int64_t set = 0;  // calls that made a device current
 };
 
 extern "C" {

@@ -203,6 +203,7 @@ CUresult map(Address begin, Size bytes, Size offset, CUmemGenericAllocationHandl
     taken |= next->first + next->second.bytes > begin;
   }
   if (taken) return refused("map: memory is mapped there already");
+  if (fake_cuda()->no_room == "map") return CUDA_ERROR_OUT_OF_MEMORY;
   if (fails()) return CUDA_ERROR_UNKNOWN;
   machine.mappings[begin] = {bytes, memory->second, false};
   return CUDA_SUCCESS;
@@ -218,6 +219,7 @@ CUresult set_access(Address begin, Size bytes, const CUmemAccessDesc* how, Size 
   if (all.empty()) return refused("set_access: not what was mapped");
   if (count != 1 || how->flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
     return refused("set_access: no access");
+  if (fake_cuda()->no_room == "set_access") return CUDA_ERROR_OUT_OF_MEMORY;
   if (fails()) return CUDA_ERROR_UNKNOWN;
   for (const auto& mapping : all) mapping->second.access = true;
   return CUDA_SUCCESS;

@@ -19,6 +19,12 @@ struct CUevent_st {
   std::shared_ptr<Point> point = std::make_shared<Point>();
 };
 
+/// Calls of the host: all that the fake records.
+struct CUgraph_st {
+  std::vector<std::function<void()>> calls;
+};
+struct CUgraphExec_st : CUgraph_st {};
+
 struct CUstream_st {
   struct Piece {
     std::function<void()> work;
@@ -26,6 +32,7 @@ struct CUstream_st {
   };
   int device;
   std::deque<Piece> queue = {};
+  std::unique_ptr<CUgraph_st> capture = {};
 
   bool advance(bool needed) {
     if (queue.empty()) return false;
@@ -114,6 +121,7 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= fake_cuda()->devices) return status(cudaErrorInvalidDevice);
   fake_cuda()->current = device;
+  ++fake_cuda()->set;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceCanAccessPeer(int* can, int from, int to) {
@@ -169,27 +177,43 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   if (const cudaError_t failed = may_fail()) return failed;
-  stream_of(stream).queue.push_back({[=] { function(data); }, nullptr});
+  CUstream_st& on = stream_of(stream);
+  if (on.capture)
+    on.capture->calls.emplace_back([=] { function(data); });
+  else
+    on.queue.push_back({[=] { function(data); }, nullptr});
   return cudaSuccess;
 }
 
-// Recordings are the late device's to test (support/late_device.hpp).
-cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* state) {
-  *state = cudaStreamCaptureStatusNone;
+// Of recordings only the host's calls: all else is the late device's to test (late_device.hpp).
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* state) {
+  *state = stream_of(stream).capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
-cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
-  return status(cudaErrorNotSupported);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  stream_of(stream).capture = std::make_unique<CUgraph_st>();
+  return cudaSuccess;
 }
-cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t*) {
-  return status(cudaErrorNotSupported);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = stream_of(stream).capture.release();
+  return cudaSuccess;
 }
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t*, cudaGraph_t, unsigned long long) {
-  return status(cudaErrorNotSupported);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long) {
+  *made = new CUgraphExec_st{*graph};
+  return cudaSuccess;
 }
-cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) { return status(cudaErrorNotSupported); }
-cudaError_t cudaGraphDestroy(cudaGraph_t) { return cudaSuccess; }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t) { return cudaSuccess; }
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  for (const auto& call : graph->calls) stream_of(stream).queue.push_back({call, nullptr});
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   if (const cudaError_t failed = may_fail()) return failed;
