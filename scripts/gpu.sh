@@ -214,7 +214,7 @@ run_phases() {
   export PATH=$PATH:/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer
   mkdir -p "$(dirname "$log")" "$(dirname "$results")"
   [[ -e $results || ! -e $committed ]] || cp "$committed" "$results"
-  : >"$log"
+  { uname -r && nproc && grep -E '^(Mem|Swap)' /proc/meminfo && cat /proc/sys/vm/overcommit_memory && nvidia-smi; } >"$log" 2>&1 || true
   failed=0 device=''
   unpack
   libraries_here=$(library_path)
