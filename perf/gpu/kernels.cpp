@@ -22,10 +22,10 @@
 #include "cli/flags/step_options.hpp"
 #include "cuda/check.h"
 #include "cuda/native_stream.hpp"
-#include "graph/cost.hpp"
 #include "hardware.hpp"
 #include "ops/cuda_backend.hpp"
 #include "sharding/step_device.hpp"
+#include "simulate/op_time.hpp"
 #include "timing.hpp"
 
 namespace {
@@ -152,7 +152,7 @@ class Watch {
   void add_to_row(std::size_t i) {
     const Step& step = program_.steps[i];
     const Node& node = program_.graph.nodes[static_cast<std::size_t>(step.node)];
-    const Cost cost = cost_of_node(node);
+    const Cost cost = cost_of(step);
     std::string output = "-";
     if (!node.outputs.empty()) {
       const TensorType& type = program_.graph[node.outputs[0]].type;
@@ -166,15 +166,14 @@ class Watch {
     row_of_[i] = found->second;
   }
 
-  /// Of an op that does not say, the bytes of its operands.
-  Cost cost_of_node(const Node& node) const {
-    Cost cost = cost_of(program_.graph, node);
-    if (cost.flops > 0 || cost.bytes_read + cost.bytes_written > 0) return cost;
-    const NodeTypes types = types_of(program_.graph, node);
-    for (const TensorType& type : types.inputs)
-      cost.bytes_read += static_cast<double>(type.bytes());
-    for (const TensorType& type : types.outputs)
-      cost.bytes_written += static_cast<double>(type.bytes());
+  /// Of a collective, the bytes of its operands.
+  Cost cost_of(const Step& step) const {
+    if (step.kind == Instruction::Kind::run) return simulate::cost_of_step(program_, step);
+    Cost cost;
+    for (const Operand& operand : step.inputs)
+      if (operand.present) cost.bytes_read += static_cast<double>(operand.type.bytes());
+    for (const Operand& operand : step.outputs)
+      cost.bytes_written += static_cast<double>(operand.type.bytes());
     return cost;
   }
 
