@@ -69,7 +69,7 @@ const OpDef kPack{
         },
     .not_differentiable = kSharded,
     .must_reuse =
-        [](std::size_t) {
+        [](std::size_t, const Attributes&) {
           return std::vector<std::pair<int, int>>{{0, 0}};
         },
     .place = [](std::size_t input, const Attributes& a) -> std::optional<std::int64_t> {
@@ -105,7 +105,7 @@ const OpDef kGatherInto{.name = "gather_into",
                             },
                         .not_differentiable = kSharded,
                         .must_reuse =
-                            [](std::size_t inputs) {
+                            [](std::size_t inputs, const Attributes&) {
                               std::vector<std::pair<int, int>> pairs;
                               for (int i = 0; i < static_cast<int>(inputs / 2); ++i)
                                 pairs.emplace_back(i, static_cast<int>(inputs / 2) + i);
@@ -203,7 +203,7 @@ const OpDef kAccumulate{
         },
     .not_differentiable = kSharded,
     .must_reuse =
-        [](std::size_t) {
+        [](std::size_t, const Attributes&) {
           return std::vector<std::pair<int, int>>{{0, 0}};
         },
     .recompute = false,

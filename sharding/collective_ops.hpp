@@ -57,22 +57,25 @@ Value accumulate(Value sum, Value x);
 /// clip > 0, else 1.
 std::pair<Value, Value> gradient_norm(Value squares, int ranks, double clip);
 
-/// One optimizer step over a flat or a shard of it.
+/// One optimizer step's, over a flat or a shard of it.
 struct UpdateOperands {
   Value gradient;
-  Value factor;  // f64 scalar the gradient is multiplied by; may be absent
   Value master;  // f32: the parameters themselves in fp32 training
   std::vector<Value> states;
   Value parameter;  // 16-bit copy to write; absent in fp32 training
 };
-/// Attributes of a rule's node, but for its segments.
-Attributes attributes_of(const OptimizerConfig& rule);
+/// Attributes of a rule's node for so many flats. @param segments (begin, end, decays) triples over
+/// whole flats, which lie end to end @param sharded the operands are this rank's shards
+Attributes update_attributes(const OptimizerConfig& rule, std::size_t flats,
+                             std::vector<std::int64_t> segments, bool sharded);
 
-/// @param decay (begin, end, decays) triples over the whole flat @param sharded the operands are
-/// this rank's shards
-/// @return master, states and, if given, parameter after the update
+/// @param flats all of the same element types @param factor f64 scalar that gradients are
+/// multiplied by; may be absent
+/// @return of each flat master, states and, if given, parameter after the update
 std::vector<Value> update(Tracer& tracer, const OptimizerConfig& rule,
-                          const UpdateOperands& operands, std::vector<std::int64_t> segments,
-                          bool sharded);
+                          std::span<const UpdateOperands> flats, Value factor,
+                          std::vector<std::int64_t> segments, bool sharded);
+/// True where a node's flats are updated in one launch: the backend has a kernel for the row.
+bool updates_together(const Backend& backend);
 
 }  // namespace ashlar

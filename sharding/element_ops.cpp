@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
+#include <iterator>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "ashlar/device_memory.hpp"
@@ -37,22 +41,35 @@ void ElementOps::convert(const std::byte* source, DType from, const TensorView& 
   kernel("cast").run({context, {}, {&input, 1}, {&to, 1}});
 }
 
-void ElementOps::update(const OptimizerConfig& rule, const TensorView& master,
-                        const TensorView& parameter, const TensorView& gradient,
-                        std::span<const TensorView> states, bool decay, const StepScalars& scalars,
-                        const TensorView& factor) const {
+void ElementOps::update(const OptimizerConfig& rule, std::span<const UpdateViews> parts,
+                        const StepScalars& scalars, const TensorView& factor) const {
+  std::map<std::pair<DType, DType>, std::vector<UpdateViews>> alike;
+  for (const UpdateViews& part : parts) {
+    const bool narrow = part.parameter.data != nullptr;
+    alike[{part.gradient.dtype, narrow ? part.parameter.dtype : DType::f32}].push_back(part);
+  }
   RunContext context;
   context.stream = stream_;
   context.step = scalars.step;
   context.learning_rate = scalars.learning_rate;
-  Attributes attributes = attributes_of(rule);
-  attributes.set("segments", std::vector<std::int64_t>{0, gradient.elements(), decay ? 1 : 0});
-  attributes.set("sharded", std::int64_t{0});
-  const std::vector<TensorView> inputs{gradient, factor};
-  std::vector<TensorView> outputs{master};
-  outputs.insert(outputs.end(), states.begin(), states.end());
-  if (parameter.data != nullptr) outputs.push_back(parameter);
-  kernel("update").run({context, attributes, inputs, outputs});
+  for (const auto& [types, flats] : alike) {
+    std::vector<TensorView> inputs, outputs;
+    std::vector<std::int64_t> segments;
+    std::int64_t begin = 0;
+    for (const UpdateViews& flat : flats) {
+      inputs.push_back(flat.gradient);
+      outputs.push_back(flat.master);
+      std::copy_n(flat.states.begin(), states_of(rule).size(), std::back_inserter(outputs));
+      if (types.second != DType::f32) outputs.push_back(flat.parameter);
+      const std::int64_t end = begin + flat.gradient.elements();
+      segments.insert(segments.end(), {begin, end, flat.decay ? 1 : 0});
+      begin = end;
+    }
+    inputs.push_back(factor);
+    inputs.insert(inputs.end(), outputs.begin(), outputs.end());
+    const Attributes attributes = update_attributes(rule, flats.size(), std::move(segments), false);
+    kernel("update").run({context, attributes, inputs, outputs});
+  }
 }
 
 void ElementOps::await(Work work) {

@@ -2,6 +2,7 @@
 // the kernels of a device in the order of its stream.
 #pragma once
 
+#include <array>
 #include <span>
 #include <vector>
 
@@ -14,6 +15,13 @@ namespace ashlar {
 
 struct DeviceKernel;
 struct ShardedOptions;
+
+/// Operands of an update rule for elements of one parameter.
+struct UpdateViews {
+  TensorView master, parameter, gradient;  // parameter: 16 bits beside a master, else absent
+  std::array<TensorView, 4> states;        // as many as the rule has
+  bool decay;
+};
 
 class ElementOps {
  public:
@@ -29,10 +37,9 @@ class ElementOps {
   /// sharding/convert.hpp's.
   void convert(const std::byte* source, DType from, const TensorView& to) const;
 
-  /// Optimizer::step on elements of one parameter. On a device only.
+  /// Optimizer::step on each, together where element types are the same. On a device only.
   /// @param factor f64 on the device, in the place of the scalars' gradient_scale
-  void update(const OptimizerConfig& rule, const TensorView& master, const TensorView& parameter,
-              const TensorView& gradient, std::span<const TensorView> states, bool decay,
+  void update(const OptimizerConfig& rule, std::span<const UpdateViews> parts,
               const StepScalars& scalars, const TensorView& factor) const;
 
   /// A collective's results are there: on the host, or for later work on the stream.

@@ -234,28 +234,62 @@ void GradientPath::gather_gradients(int f) {
   reduced_[f] = pack(tracer_, whole, {&wide, 1}, {&origin, 1}, flat.padded);
 }
 
-void GradientPath::update_flat(int f, Value factor) {
+/// Flats that are updated by one node each time: all of a type where a device does so in one launch
+/// and no flat's gather goes on beside the update of the next.
+std::vector<std::vector<int>> GradientPath::updates() const {
+  const bool gathers = options_.zero.stage % 3 > 0 && layout_.ranks() > 1;
+  std::vector<std::vector<int>> updates;
+  std::map<DType, std::size_t> update_of;
+  for (const int f : order_) {
+    const auto [found, fresh] =
+        update_of.try_emplace(layout_.flats()[index(f)].dtype, updates.size());
+    if (fresh || gathers || !options_.join_updates)
+      updates.push_back({f});
+    else
+      updates[found->second].push_back(f);
+  }
+  return updates;
+}
+
+UpdateOperands GradientPath::operands_of(int f) {
   const Flat& flat = layout_.flats()[index(f)];
-  const bool sharded = options_.zero.stage > 0;
   const bool narrow = flat.dtype != DType::f32;
-  const bool parts = sharded && options_.zero.stage < 3;  // own part of a whole parameter flat
-  const Value whole = states_.parameter(f);
-  const Value parameter = parts ? own_shard(whole, flat.shard) : whole;
+  Value parameter = states_.parameter(f);
+  if (options_.zero.stage % 3 > 0) parameter = own_shard(parameter, flat.shard);
   UpdateOperands operands{
-      reduced_.at(f), factor, narrow ? states_.optimizer(f, "master") : parameter, {}, {}};
-  for (const std::string& role : states_of(options_.optimizer)) {
+      reduced_.at(f), narrow ? states_.optimizer(f, "master") : parameter, {}, {}};
+  for (const std::string& role : states_of(options_.optimizer))
     operands.states.push_back(states_.optimizer(f, role));
-  }
   if (narrow) operands.parameter = parameter;
+  return operands;
+}
+
+void GradientPath::update_flats(const std::vector<int>& flats, Value factor) {
+  std::vector<UpdateOperands> operands;
   std::vector<std::int64_t> segments;
-  for (const Flat::Entry& entry : flat.entries) {
-    const bool decay = layout_.parameters()[index(entry.parameter)].decay;
-    segments.insert(segments.end(), {entry.begin, entry.end, decay ? 1 : 0});
+  std::int64_t begin = 0;
+  for (const int f : flats) {
+    const Flat& flat = layout_.flats()[index(f)];
+    tracer_.set_unit(flat.unit);
+    if (options_.zero.stage == 0) gather_gradients(f);
+    operands.push_back(operands_of(f));
+    for (const Flat::Entry& entry : flat.entries) {
+      const bool decay = layout_.parameters()[index(entry.parameter)].decay;
+      segments.insert(segments.end(), {begin + entry.begin, begin + entry.end, decay ? 1 : 0});
+    }
+    begin += flat.padded;
   }
-  const auto updated = update(tracer_, options_.optimizer, operands, std::move(segments), sharded);
-  if (!parts) return;
-  const Value shard = narrow ? updated.back() : updated.front();
-  gather_into(tracer_, {&shard, 1}, {&whole, 1}, layout_.ranks());
+  if (flats.size() > 1) tracer_.set_unit(-1);
+  const auto updated = update(tracer_, options_.optimizer, operands, factor, std::move(segments),
+                              options_.zero.stage > 0);
+  if (options_.zero.stage % 3 == 0) return;
+  const std::size_t each = updated.size() / flats.size();
+  for (std::size_t i = 0; i < flats.size(); ++i) {
+    tracer_.set_unit(layout_.flats()[index(flats[i])].unit);
+    const Value whole = states_.parameter(flats[i]);
+    const Value shard = updated[i * each + (operands[i].parameter ? each - 1 : 0)];
+    gather_into(tracer_, {&shard, 1}, {&whole, 1}, layout_.ranks());
+  }
 }
 
 void GradientPath::finish_backward() {
@@ -280,11 +314,8 @@ Value GradientPath::finish() {
   flush();
   cross_all();
   const auto [total, factor] = gradient_norm(norm(), layout_.ranks(), options_.clip);
-  for (const int f : order_) {
-    tracer_.set_unit(layout_.flats()[index(f)].unit);
-    if (options_.zero.stage == 0) gather_gradients(f);
-    update_flat(f, options_.clip > 0 ? factor : Value());
-  }
+  for (const std::vector<int>& flats : updates())
+    update_flats(flats, options_.clip > 0 ? factor : Value());
   return total;
 }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "sharding/collective_ops.hpp"
 #include "sharding/flat_states.hpp"
 
 namespace ashlar {
@@ -43,7 +44,9 @@ class GradientPath {
   void cross_all();
   Value norm();
   void gather_gradients(int f);
-  void update_flat(int f, Value factor);
+  std::vector<std::vector<int>> updates() const;
+  UpdateOperands operands_of(int f);
+  void update_flats(const std::vector<int>& flats, Value factor);
 
   Tracer& tracer_;
   const FlatLayout& layout_;

@@ -39,7 +39,7 @@ const OpDef kAllReduceReplicas{
     .shape = [](Types in, const Attributes&) { return std::vector<TensorType>{in[0]}; },
     .not_differentiable = kSharded,
     .must_reuse =
-        [](std::size_t) {
+        [](std::size_t, const Attributes&) {
           return std::vector<std::pair<int, int>>{{0, 0}};
         },
     .recompute = false,
@@ -77,7 +77,7 @@ const OpDef kRoundSums{
         },
     .not_differentiable = kSharded,
     .must_reuse =
-        [](std::size_t inputs) {
+        [](std::size_t inputs, const Attributes&) {
           std::vector<std::pair<int, int>> pairs;
           for (int i = 1; i < static_cast<int>(inputs); ++i) pairs.emplace_back(i - 1, i);
           return pairs;

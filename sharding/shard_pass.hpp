@@ -17,6 +17,7 @@ struct ShardOptions {
   double clip = 0;                 // 0: off
   bool layer_order = false;        // the graph holds all K micro-batches (in_layer_order)
   int replicas = 1;                // copies of the model state, each sharded over a group of ranks
+  bool join_updates = false;       // of many flats in one node, where no gather waits between them
 };
 
 /// Names in graphs before this pass: the loss, its cotangent (an f32 scalar input) and gradients.

@@ -45,9 +45,9 @@ void ShardUpdate::step(const GradientReducer& gradients, const StepScalars& scal
         pool, part.first, part.last, entries.size(),
         [&](std::size_t e) { return std::pair(entries[e].begin, entries[e].end); },
         [&](std::size_t e, std::int64_t begin, std::int64_t end) {
-          const Operands o = operands(part, entries[e], begin, end, gradients);
+          const UpdateViews o = operands(part, entries[e], begin, end, gradients);
           const Segment segment{0, end - begin, o.decay};
-          rule_.step(o.master, o.narrow, o.gradient, {o.states.data(), rule_.states().size()},
+          rule_.step(o.master, o.parameter, o.gradient, {o.states.data(), rule_.states().size()},
                      {&segment, 1}, scalars);
         });
   }
@@ -56,22 +56,20 @@ void ShardUpdate::step(const GradientReducer& gradients, const StepScalars& scal
 void ShardUpdate::step(const GradientReducer& gradients, const StepScalars& scalars,
                        const ElementOps& ops, const OptimizerConfig& config,
                        const TensorView& factor) const {
+  std::vector<UpdateViews> views;
   for (const Part& part : parts_) {
     for (const Flat::Entry& entry : flat(part).entries) {
       const std::int64_t begin = std::max(entry.begin, part.first);
       const std::int64_t end = std::min(entry.end, part.last);
-      if (begin >= end) continue;
-      const Operands o = operands(part, entry, begin, end, gradients);
-      ops.update(config, o.master, o.narrow, o.gradient, {o.states.data(), rule_.states().size()},
-                 o.decay, scalars, factor);
+      if (begin < end) views.push_back(operands(part, entry, begin, end, gradients));
     }
   }
+  ops.update(config, views, scalars, factor);
 }
 
 /// Elements [begin, end) of the flat, all of one parameter.
-ShardUpdate::Operands ShardUpdate::operands(const Part& part, const Flat::Entry& entry,
-                                            std::int64_t begin, std::int64_t end,
-                                            const GradientReducer& gradients) const {
+UpdateViews ShardUpdate::operands(const Part& part, const Flat::Entry& entry, std::int64_t begin,
+                                  std::int64_t end, const GradientReducer& gradients) const {
   const auto own = [&](const TensorView& view) {
     return view.flat_slice(begin - part.first, end - begin);
   };
@@ -80,11 +78,11 @@ ShardUpdate::Operands ShardUpdate::operands(const Part& part, const Flat::Entry&
       registered_.owned ? own(part.parameter)
                         : registered_.values[p].flat_slice(begin - entry.begin, end - begin);
   const bool mixed = part.master.data != nullptr;
-  Operands result{.master = mixed ? own(part.master) : parameter,
-                  .narrow = mixed ? parameter : TensorView(),
-                  .gradient = gradients.sum(part.flat, entry, begin, end),
-                  .states = {},
-                  .decay = layout_.parameters()[p].decay};
+  UpdateViews result{.master = mixed ? own(part.master) : parameter,
+                     .parameter = mixed ? parameter : TensorView(),
+                     .gradient = gradients.sum(part.flat, entry, begin, end),
+                     .states = {},
+                     .decay = layout_.parameters()[p].decay};
   for (std::size_t s = 0; s < rule_.states().size(); ++s) result.states[s] = own(part.states[s]);
   return result;
 }

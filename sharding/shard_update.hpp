@@ -33,18 +33,12 @@ class ShardUpdate {
     TensorView parameter;  // none where the caller has it
     std::array<TensorView, 4> states;
   };
-  /// Operands of the rule for elements of one parameter.
-  struct Operands {
-    TensorView master, narrow, gradient;
-    std::array<TensorView, 4> states;
-    bool decay;
-  };
 
   const Flat& flat(const Part& part) const {
     return layout_.flats()[static_cast<std::size_t>(part.flat)];
   }
-  Operands operands(const Part& part, const Flat::Entry& entry, std::int64_t begin,
-                    std::int64_t end, const GradientReducer& gradients) const;
+  UpdateViews operands(const Part& part, const Flat::Entry& entry, std::int64_t begin,
+                       std::int64_t end, const GradientReducer& gradients) const;
 
   const FlatLayout& layout_;
   const Registered& registered_;

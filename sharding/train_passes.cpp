@@ -6,6 +6,7 @@
 #include "graph/recompute_search.hpp"
 #include "graph/reorder.hpp"
 #include "ops/product/linear_cross_entropy.hpp"
+#include "sharding/collective_ops.hpp"
 #include "sharding/layer_order.hpp"
 #include "sharding/train_step_parts.hpp"
 
@@ -97,7 +98,9 @@ Graph shard_step(const Graph& joint, const FlatLayout& layout, const ShardOption
                  const Backend& backend) {
   Graph ordered = reorder(joint, backend);
   if (options.layer_order) ordered = in_layer_order(ordered, options.micro_batches);
-  return shard(ordered, layout, options);
+  ShardOptions of_backend = options;
+  of_backend.join_updates = updates_together(backend);
+  return shard(ordered, layout, of_backend);
 }
 
 Graph recompute_within(const Graph& joint, std::int64_t budget, const FlatLayout& layout,

@@ -150,7 +150,8 @@ struct OpDef {
   std::vector<int> may_reuse = {};
   /// (output, input) pairs that are the same memory, for a node of that many inputs: in-place
   /// updates.
-  std::vector<std::pair<int, int>> (*must_reuse)(std::size_t inputs) = nullptr;
+  std::vector<std::pair<int, int>> (*must_reuse)(std::size_t inputs,
+                                                 const Attributes& attributes) = nullptr;
   /// Where input i is to lie inside output 0, in elements; nothing where it stays apart. The
   /// planner places what it can; the kernel copies what is not in place already.
   std::optional<std::int64_t> (*place)(std::size_t input, const Attributes& attributes) = nullptr;

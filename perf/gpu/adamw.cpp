@@ -14,6 +14,7 @@
 #include "cuda/kernels.hpp"
 #include "gpu/device_timing.hpp"
 #include "hardware.hpp"
+#include "sharding/collective_ops.hpp"
 #include "timing.hpp"
 
 namespace {
@@ -41,22 +42,31 @@ struct Vectors {
   Buffer bf16;
 };
 
+/// As a step's update: one launch over 16 flats, half of whose elements decay.
 void update(const Vectors& vectors, StreamRef stream, std::int64_t n, bool narrow) {
-  const auto f32 = [&](int i) { return vectors.f32[i].view(DType::f32, {n}); };
-  std::vector<TensorView> inputs{f32(0), {}, f32(1), f32(2), f32(3)};
-  if (narrow) inputs.push_back(vectors.bf16.view(DType::bf16, {n}));
-  const std::vector<TensorView> outputs(inputs.begin() + 2, inputs.end());
+  constexpr std::int64_t kFlats = 16;
+  std::vector<TensorView> inputs, outputs;
+  std::vector<std::int64_t> segments;
+  for (std::int64_t f = 0; f < kFlats; ++f) {
+    const std::int64_t begin = n * f / kFlats / 64 * 64;
+    const std::int64_t end = f + 1 < kFlats ? n * (f + 1) / kFlats / 64 * 64 : n;
+    const std::int64_t middle = (begin + end) / 2;
+    const auto part = [&](const Buffer& buffer, DType dtype) {
+      return buffer.view(dtype, {n}).flat_slice(begin, end - begin);
+    };
+    inputs.push_back(part(vectors.f32[0], DType::f32));
+    for (int i = 1; i < 4; ++i) outputs.push_back(part(vectors.f32[i], DType::f32));
+    if (narrow) outputs.push_back(part(vectors.bf16, DType::bf16));
+    segments.insert(segments.end(), {begin, middle, 1, middle, end, 0});
+  }
+  inputs.emplace_back();  // gradients as they are
+  inputs.insert(inputs.end(), outputs.begin(), outputs.end());
   RunContext context;
   context.stream = stream;
   context.step = 10;
   context.learning_rate = 1e-3;
-  const Attributes attributes{{"beta1", 0.9},
-                              {"beta2", 0.95},
-                              {"epsilon", 1e-8},
-                              {"weight_decay", 0.1},
-                              {"ema", 0.0},
-                              {"segments", std::vector<std::int64_t>{0, n, 1}},
-                              {"sharded", std::int64_t{0}}};
+  const Attributes attributes =
+      update_attributes(AdamW{0, 0.9, 0.95, 1e-8, 0.1, 0}, kFlats, segments, false);
   cuda::update(
       {.context = context, .attributes = attributes, .inputs = inputs, .outputs = outputs});
 }

@@ -80,7 +80,7 @@ ValueId Graph::output(std::string_view name) const {
 
 std::vector<std::pair<int, int>> in_place_pairs(const Node& node) {
   if (node.op->must_reuse == nullptr) return {};
-  auto pairs = node.op->must_reuse(node.inputs.size());
+  auto pairs = node.op->must_reuse(node.inputs.size(), node.attributes);
   std::erase_if(pairs, [&](const auto& pair) {
     return node.inputs[static_cast<std::size_t>(pair.second)] == kNoValue;
   });

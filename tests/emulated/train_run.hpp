@@ -28,6 +28,7 @@ struct Run {
   int lost_sum = -1, lost_join = -1;
   std::int64_t steps = kSteps, layers = 2, warmup = 0, micro_batches = 3;
   int group = 0;
+  OptimizerConfig optimizer = AdamW{};
 };
 
 struct Outcome {
@@ -42,6 +43,7 @@ inline TrainConfig config_of(const Run& run) {
   config.zero = {run.stage, 5000, 1};
   config.zero.group = run.group;
   config.precision = {run.dtype, run.dtype};
+  config.optimizer = run.optimizer;
   config.schedule.lr = 0.01;
   config.schedule.warmup = run.warmup;
   config.clip = 0.5;

@@ -4,9 +4,13 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "ashlar/error.hpp"
 #include "emulated/train_run.hpp"
+#include "emulated/update_apart.hpp"
+#include "runtime/stream_state.hpp"
 #include "support/late_communicator.hpp"
 
 namespace ashlar {
@@ -14,11 +18,14 @@ namespace {
 
 using namespace test;  // NOLINT: what its own header declares
 
-Outcome train(const Run& run) {
+using FindKernel = const DeviceKernel* (*)(std::string_view op);
+
+Outcome train(const Run& run, FindKernel find_kernel = cuda::find_kernel) {
   Outcome outcome;
   launch_threads(run.ranks, [&](Communicator& threads) {
     LateDevice device(run.ahead, run.seed + static_cast<unsigned>(threads.rank()));
-    const DeviceSide side = emulated(device.stream());
+    DeviceSide side = emulated(device.stream());
+    side.backend.find_kernel = find_kernel;
     LateCommunicator world(threads, device);
     world.lost_sum = run.lost_sum;
     world.lost_join = run.lost_join;
@@ -28,6 +35,29 @@ Outcome train(const Run& run) {
     if (threads.rank() == 0) outcome = mine;
   });
   return outcome;
+}
+
+/// Counts what is enqueued, and runs none of it.
+struct CountingStream final : detail::StreamState {
+  CountingStream() : StreamState({}) {}
+  void enqueue(std::function<void()>) override { ++enqueued; }
+  void wait(const std::shared_ptr<detail::EventState>&) override {}
+  std::shared_ptr<detail::EventState> record() override { return nullptr; }
+  void synchronize() override {}
+  int enqueued = 0;
+};
+
+Graph sharded(const LossModel& model, const Run& run, const Backend& backend) {
+  const ShardOptions options = shard_options(config_of(run), run.ranks);
+  const Graph joint = trace_training(model, options);
+  return shard_step(joint, FlatLayout(joint.parameters, joint.units, run.ranks), options, backend);
+}
+
+std::vector<const Node*> updates_of(const Graph& graph) {
+  std::vector<const Node*> updates;
+  for (const Node& node : graph.nodes)
+    if (node.op->name == "update") updates.push_back(&node);
+  return updates;
 }
 
 Outcome train_on_cpu(const Run& run) {
@@ -51,6 +81,68 @@ TEST_CASE("device: a GPT's losses have the same bits at all stages, and are the 
       CAPTURE(stage);
       CHECK(train({.ranks = ranks, .stage = stage}).bits == expected.bits);
     }
+  }
+}
+
+TEST_CASE("device: updating all flats in one launch gives the bits of one for each") {
+  const FindKernel apart = [](std::string_view op) {
+    static constexpr DeviceKernel kApart{
+        "update", [](const KernelArguments& k) { update_apart(k, cuda::update); }};
+    return op == kApart.op ? &kApart : cuda::find_kernel(op);
+  };
+  const Run adamw{.dtype = DType::bf16, .optimizer = AdamW{.weight_decay = 0.1, .ema = 0.9}};
+  const Run sgd{.optimizer = Sgd{.momentum = 0.9, .weight_decay = 0.1}};
+  for (Run run : {adamw, sgd})
+    for (run.stage = 0; run.stage <= 3; ++run.stage)
+      for (run.ranks = 1; run.ranks <= 2; ++run.ranks) {
+        CAPTURE(run.stage);
+        CAPTURE(run.ranks);
+        run.steps = 2;
+        run.layers = 1;
+        CHECK(train(run).bits == train(run, apart).bits);
+      }
+}
+
+TEST_CASE("device: a step has one update, but for gathers that go on beside the next flat's") {
+  const auto updates = [](int stage, int ranks, const Backend& backend) {
+    const Run run{.ranks = ranks, .stage = stage};
+    return updates_of(sharded(model_of(run), run, backend)).size();
+  };
+  const Backend host = host_backend(1), device = emulated({}).backend;
+  const std::size_t flats = updates(0, 1, host);
+  CHECK(flats > 3);
+  for (const int ranks : {1, 2, 3})
+    for (const int stage : {0, 1, 2, 3}) {
+      CAPTURE(stage);
+      CAPTURE(ranks);
+      CHECK(updates(stage, ranks, host) == flats);
+      CHECK(updates(stage, ranks, device) == (stage % 3 > 0 && ranks > 1 ? flats : 1));
+    }
+}
+
+TEST_CASE("device: a GPT-2 is updated in one launch, of 1.5B parameters in two") {
+  for (const auto& [name, launches] : {std::pair{"gpt2", 1}, {"gpt2-xl", 2}}) {
+    CAPTURE(name);
+    const Graph graph =
+        sharded(tiny_gpt_loss(gpt_config(name), {1, kTinySequence, DType::bf16, 0, {}}),
+                {.dtype = DType::bf16}, emulated({}).backend);
+    const auto updates = updates_of(graph);
+    REQUIRE(updates.size() == 1);
+    const auto views = [&](const std::vector<ValueId>& ids) {
+      static std::byte nowhere;
+      std::vector<TensorView> all;
+      for (const ValueId id : ids) {
+        const TensorType& type = graph[id].type;
+        all.emplace_back(&nowhere, type.dtype, type.shape);
+      }
+      return all;
+    };
+    CountingStream stream;
+    RunContext context;
+    context.stream = StreamRef(&stream);
+    cuda::update(
+        {context, updates[0]->attributes, views(updates[0]->inputs), views(updates[0]->outputs)});
+    CHECK(stream.enqueued == launches);
   }
 }
 

@@ -1,14 +1,20 @@
-// The update of a flat against the rules of the CPU, and what leads to it: sums of squares, the
+// The update of flats against the rules of the CPU, and what leads to it: sums of squares, the
 // norm, accumulation, packing.
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <list>
+#include <span>
+#include <utility>
 
 #include "ashlar/optimizer.hpp"
 #include "emulated/device_call.hpp"
+#include "emulated/update_apart.hpp"
 #include "ops/harness.hpp"
+#include "runtime/thread_pool.hpp"
+#include "sharding/collective_ops.hpp"
 
 namespace ashlar::test {
 namespace {
@@ -46,8 +52,7 @@ struct Flat {
 };
 
 template <typename Gradient>
-void check_update(const OptimizerConfig& config, Attributes attributes, std::int64_t n,
-                  std::int64_t step, bool narrow) {
+void check_update(const OptimizerConfig& config, std::int64_t n, std::int64_t step, bool narrow) {
   CAPTURE(n);
   CAPTURE(step);
   auto gradient = random<Gradient>(n, -1, 1, 11);
@@ -58,12 +63,10 @@ void check_update(const OptimizerConfig& config, Attributes attributes, std::int
   double factor = 0.75;
   std::vector<std::int64_t> list;
   for (const Segment& s : segments_of(n)) list.insert(list.end(), {s.begin, s.end, s.decay});
-  attributes.set("segments", list);
-  attributes.set("sharded", std::int64_t{0});
 
   std::vector<std::vector<float>*> kept{&flat.state0, &flat.state1, &flat.average};
   kept.resize(states);
-  DeviceCall call{.run = cuda::update, .attributes = attributes};
+  DeviceCall call{.run = cuda::update, .attributes = update_attributes(config, 1, list, false)};
   call.inputs = {view_of(gradient), TensorView(&factor, DType::f64, {}), view_of(flat.master)};
   for (std::vector<float>* state : kept) call.inputs.push_back(view_of(*state));
   if (narrow) call.inputs.push_back(view_of(flat.parameter));
@@ -112,6 +115,81 @@ void check_update(const OptimizerConfig& config, Attributes attributes, std::int
   }
 }
 
+/// What one node updates: `sizes` elements of each flat on this rank.
+template <typename Gradient>
+class ManyFlats {
+ public:
+  ManyFlats(const OptimizerConfig& rule, const std::vector<std::int64_t>& sizes, bool narrow,
+            Communicator* shards, const std::vector<std::int64_t>& widths) {
+    const std::size_t states = states_of(rule).size();
+    std::vector<TensorView> gradients, updated;
+    std::vector<std::int64_t> segments;
+    std::int64_t begin = 0;
+    for (const std::int64_t n : sizes) {
+      const auto seed = static_cast<std::uint64_t>(1000 + 10 * gradients.size());
+      gradients.push_back(add(gradients_, random<Gradient>(n, -1, 1, seed)));
+      for (std::size_t i = 0; i <= states; ++i)
+        updated.push_back(add(f32_, random<float>(n, i == 0 ? -1 : 0, 1, seed + 1 + i)));
+      if (narrow) updated.push_back(add(bf16_, random<bf16>(n, -1, 1, seed + 9)));
+      begin = add_segments(segments, begin, begin + n * (shards == nullptr ? 1 : shards->size()),
+                           widths);
+    }
+    call = {.run = cuda::update,
+            .attributes = update_attributes(rule, sizes.size(), segments, shards != nullptr),
+            .inputs = gradients};
+    call.inputs.emplace_back(&factor_, DType::f64, Shape{});
+    for (const TensorView& view : updated) {
+      call.shared.emplace_back(static_cast<int>(call.outputs.size()),
+                               static_cast<int>(call.inputs.size()));
+      call.outputs.push_back({view.dtype, view.shape});
+      call.inputs.push_back(view);
+    }
+    call.context.communicator = shards;
+    call.context.learning_rate = 0.01;
+    call.context.step = 3;
+  }
+
+  DeviceCall call;
+
+ private:
+  template <typename T>
+  static TensorView add(std::list<std::vector<T>>& all, std::vector<T> values) {
+    return view_of(all.emplace_back(std::move(values)));
+  }
+
+  /// Every third decays; a gap follows each. @return end
+  static std::int64_t add_segments(std::vector<std::int64_t>& segments, std::int64_t begin,
+                                   std::int64_t end, const std::vector<std::int64_t>& widths) {
+    for (std::size_t i = 0; begin < end; ++i) {
+      const std::int64_t last = std::min(end, begin + widths[i % widths.size()]);
+      segments.insert(segments.end(), {begin, last, i % 3 == 0 ? 1 : 0});
+      begin = last + static_cast<std::int64_t>(i % 2);
+    }
+    return end;
+  }
+
+  std::list<std::vector<Gradient>> gradients_;
+  std::list<std::vector<float>> f32_;
+  std::list<std::vector<bf16>> bf16_;
+  double factor_ = 0.75;
+};
+
+/// One launch, or as few as hold all, against one for each flat.
+template <typename Gradient>
+void check_together(const OptimizerConfig& rule, const std::vector<std::int64_t>& sizes,
+                    bool narrow, Communicator* shards, const std::vector<std::int64_t>& widths) {
+  CAPTURE(sizes.size());
+  CAPTURE(narrow);
+  const ManyFlats<Gradient> flats(rule, sizes, narrow, shards, widths);
+  DeviceCall apart = flats.call;
+  apart.run = [](const KernelArguments& k) { update_apart(k, cuda::update); };
+  const std::vector<std::byte> expected = run_once(apart);
+  CHECK(run_on_device(flats.call) == expected);
+  DeviceCall misaligned = flats.call;
+  misaligned.misaligned = true;
+  CHECK(run_once(misaligned) == expected);
+}
+
 }  // namespace
 
 TEST_CASE("kernels: AdamW in one launch equals the CPU's rule, segment by segment") {
@@ -119,13 +197,8 @@ TEST_CASE("kernels: AdamW in one launch equals the CPU's rule, segment by segmen
     for (const std::int64_t step : {1, 9})
       for (const double ema : {0.0, 0.5}) {
         const AdamW rule{0.01, 0.9, 0.99, 1e-6, 0.1, ema};
-        const Attributes attributes{{"beta1", 0.9},
-                                    {"beta2", 0.99},
-                                    {"epsilon", 1e-6},
-                                    {"weight_decay", 0.1},
-                                    {"ema", ema}};
-        check_update<float>(rule, attributes, n, step, false);
-        check_update<bf16>(rule, attributes, n, step, true);
+        check_update<float>(rule, n, step, false);
+        check_update<bf16>(rule, n, step, true);
       }
 }
 
@@ -135,13 +208,64 @@ TEST_CASE("kernels: SGD with and without momentum equals the CPU's rule") {
       for (const bool nesterov : {false, true}) {
         if (nesterov && momentum == 0) continue;
         const Sgd rule{0.01, momentum, 0.1, nesterov, 0};
-        const Attributes attributes{{"momentum", momentum},
-                                    {"weight_decay", 0.1},
-                                    {"nesterov", std::int64_t{nesterov}},
-                                    {"ema", 0.0}};
-        check_update<float>(rule, attributes, n, 2, true);
-        check_update<f16>(rule, attributes, n, 2, false);
+        check_update<float>(rule, n, 2, true);
+        check_update<f16>(rule, n, 2, false);
       }
+}
+
+TEST_CASE("kernels: one update of many flats has the bits of one for each") {
+  const std::vector<OptimizerConfig> rules{AdamW{0, 0.9, 0.99, 1e-6, 0.1, 0},
+                                           AdamW{0, 0.9, 0.99, 1e-6, 0.1, 0.5},
+                                           Sgd{0, 0.9, 0.1, true, 0.5}, Sgd{0, 0, 0.1}};
+  std::vector<std::int64_t> few{1030, 0, 5, 2048, 97}, many;
+  for (std::int64_t f = 0; f < 61; ++f) many.push_back(1 + f * 29 % 67);
+  for (const OptimizerConfig& rule : rules) {
+    check_together<float>(rule, few, false, nullptr, {500, 7, 90});
+    check_together<bf16>(rule, few, true, nullptr, {500, 7, 90});
+  }
+  check_together<bf16>(rules[1], many, true, nullptr, {11, 30});       // more than one table's
+  check_together<float>(rules[2], {700, 900}, true, nullptr, {3, 2});  // runs too
+}
+
+TEST_CASE("kernels: so it has where each rank updates its shard of every flat") {
+  launch_threads(3, [](Communicator& world) {
+    const std::vector<std::int64_t> sizes{1030, 64, 5, 2048};
+    check_together<bf16>(AdamW{0, 0.9, 0.99, 1e-6, 0.1, 0.5}, sizes, true, &world, {900, 70});
+    check_together<float>(Sgd{0, 0.9, 0.1}, sizes, false, &world, {400, 7});
+  });
+}
+
+TEST_CASE("kernels: the CPU's row updates many flats as it updates each") {
+  const OptimizerConfig rule = AdamW{0, 0.9, 0.99, 1e-6, 0.1, 0.5};
+  Tracer tracer;
+  const Value any = tracer.state("any", DType::f32, {8}, Category::optimizer_state);
+  const UpdateOperands operands{any, any, {any, any, any}, {}};
+  update(tracer, rule, {&operands, 1}, {}, {0, 8, 1}, false);
+  const Node& node = tracer.graph().nodes.back();
+  const auto plan = node.op->prepare({{}, {}, node.attributes}, {});
+  launch_threads(2, [&](Communicator& world) {
+    ThreadPool pool(1);
+    const auto updated = [&](Communicator* shards, bool together) {
+      const ManyFlats<bf16> flats(rule, {1030, 64, 5}, true, shards, {40, 7});
+      RunContext context = flats.call.context;
+      context.pool = &pool;
+      const std::size_t first = flats.call.inputs.size() - flats.call.outputs.size();
+      const std::span<const TensorView> inputs = flats.call.inputs;
+      const KernelArguments k{.context = context,
+                              .attributes = flats.call.attributes,
+                              .inputs = inputs,
+                              .outputs = inputs.subspan(first),
+                              .plan = plan.get()};
+      together ? node.op->run(k) : update_apart(k, node.op->run);
+      std::vector<std::byte> bytes;
+      for (const TensorView& view : k.outputs)
+        bytes.insert(bytes.end(), view.data, view.data + view.bytes());
+      return bytes;
+    };
+    for (Communicator* const shards : {static_cast<Communicator*>(nullptr), &world})
+      CHECK(updated(shards, true) == updated(shards, false));
+    CHECK((updated(&world, true) == updated(nullptr, true)) == (world.rank() == 0));
+  });
 }
 
 TEST_CASE("kernels: an update of more segments than one launch holds") {
@@ -152,12 +276,7 @@ TEST_CASE("kernels: an update of more segments than one launch holds") {
   for (std::int64_t s = 0; s < kSegments; ++s)
     list.insert(list.end(), {s * kWidth, (s + 1) * kWidth, s % 2});
   DeviceCall call{.run = cuda::update,
-                  .attributes = {{"momentum", 0.0},
-                                 {"weight_decay", 0.5},
-                                 {"nesterov", std::int64_t{0}},
-                                 {"ema", 0.0},
-                                 {"segments", list},
-                                 {"sharded", std::int64_t{0}}}};
+                  .attributes = update_attributes(Sgd{0, 0, 0.5}, 1, list, false)};
   call.context.learning_rate = 0.1;
   call.inputs = {view_of(gradient), TensorView(), view_of(master)};
   call.outputs = {{DType::f32, {kSegments * kWidth}}};
@@ -174,14 +293,9 @@ TEST_CASE("kernels: an update of more elements than its blocks take at once") {
   constexpr std::int64_t kElements = (1 << 20) + 1029, kPlain = (1 << 20) + 3;
   auto gradient = random<float>(kElements, -1, 1, 1);
   auto master = random<float>(kElements, -1, 1, 2);
-  DeviceCall call{
-      .run = cuda::update,
-      .attributes = {{"momentum", 0.0},
-                     {"weight_decay", 0.5},
-                     {"nesterov", std::int64_t{0}},
-                     {"ema", 0.0},
-                     {"segments", std::vector<std::int64_t>{0, kPlain, 0, kPlain, kElements, 1}},
-                     {"sharded", std::int64_t{0}}}};
+  DeviceCall call{.run = cuda::update,
+                  .attributes = update_attributes(Sgd{0, 0, 0.5}, 1,
+                                                  {0, kPlain, 0, kPlain, kElements, 1}, false)};
   call.context.learning_rate = 0.125;
   call.inputs = {view_of(gradient), TensorView(), view_of(master)};
   call.outputs = {{DType::f32, {kElements}}};

@@ -374,6 +374,27 @@ TEST_CASE("schedule: prefetch starts gathers before their use, with compute betw
   CHECK(overlapped > 3);
 }
 
+TEST_CASE("program: one update of all flats gives the bits of one for each") {
+  for (std::uint64_t seed = 0; seed < 10; ++seed) {
+    for (int stage = 0; stage <= 3; ++stage) {
+      CAPTURE(seed);
+      CAPTURE(stage);
+      ShardOptions options = at_stage(stage);
+      Rig each(seed, options);
+      options.join_updates = true;
+      Rig together(seed, options);
+      detect_races(together.program, 1);
+      CHECK(std::ranges::count(together.program.graph.nodes, "update",
+                               [](const Node& node) { return node.op->name; }) == 1);
+      for (Rig* const rig : {&each, &together}) {
+        rig->bind();
+        rig->run();
+      }
+      CHECK(state_of(each) == state_of(together));
+    }
+  }
+}
+
 TEST_CASE("graph: what passes make is valid, and what is not is told") {
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
     for (int stage = 0; stage <= 3; ++stage) {
