@@ -32,13 +32,19 @@ class NcclGroup {
   int size() const;
   /// Calls `calls(library, comm)` between ncclGroupStart and ncclGroupEnd and returns when NCCL has
   /// put all of them on their streams. `calls` hands every result to accept().
-  /// @throws CommunicationError.
+  /// @throws CommunicationError, or what `calls` throws, which leaves the group unusable: some of
+  /// its calls may be on their streams.
   template <typename Calls>
   void issue(const Calls& calls) {
     const std::scoped_lock lock(mutex_);
     require_alive();
     accept(library_.group_start());
-    calls(library_, comm_);
+    try {
+      calls(library_, comm_);
+    } catch (...) {
+      library_.group_end();  // groups nest: left open, it would hold back all later ones
+      throw;
+    }
     accept(library_.group_end());
     settle();
   }

@@ -27,7 +27,7 @@ class Faults {
   Faults() : faults_(find()) {}
   ~Faults() {
     faults_->delay_us = faults_->looks = faults_->connect_result = 0;
-    faults_->cut_off = -1;
+    faults_->cut_off = faults_->refused = -1;
   }
   Faults(const Faults&) = delete;
   Faults& operator=(const Faults&) = delete;

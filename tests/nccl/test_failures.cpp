@@ -92,6 +92,27 @@ TEST_CASE("nccl: counts that differ are told where the library says so") {
     CHECK(contains(text, "NCCL: invalid usage: ranks gave different counts"));
 }
 
+TEST_CASE("nccl: a call that the library refuses fails its communicator alone") {
+  const Faults faults;
+  launch_threads(2, [&](Communicator& threads) {
+    const auto other = connect(threads, fake_place());
+    const auto nccl = connect(threads, fake_place());
+    other->set_timeout(kShort);
+    nccl->set_timeout(kShort);
+    threads.barrier("connected");
+    faults->refused = 1;
+    const std::string told = failure_of([&] { test::step(*nccl); });
+    threads.barrier("failed");
+    faults->refused = -1;
+    CHECK(contains(told, "reduce_scatter h.3.grad 12 x f32 (#2) on rank "));
+    CHECK(contains(told, threads.rank() == 1 ? "on rank 1: NCCL: invalid argument"
+                                             : "on rank 0: not every rank arrived within 0.3 s"));
+    CHECK(contains(failure_of([&] { nccl->barrier("later"); }), "the group failed before: "));
+    CHECK(failure_of([&] { test::step(*other); }).empty());
+  });
+  CHECK(faults->communicators == 0);
+}
+
 TEST_CASE("nccl: messages fail alone or with their size") {
   const auto alone = tell(2, [](Communicator& communicator) {
     const test::Flat values(DType::f32, 6);

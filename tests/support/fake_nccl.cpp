@@ -17,6 +17,7 @@
 #include <string>
 #include <thread>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "runtime/stream_state.hpp"
@@ -188,6 +189,7 @@ struct Pending {
 };
 thread_local int depth = 0;
 thread_local std::vector<Pending> pending;
+thread_local ncclResult_t group_result = ncclSuccess;  // of its first call that was refused
 
 /// One launch for each communicator and stream.
 void launch_pending() {
@@ -346,6 +348,8 @@ const char* ncclGetErrorString(ncclResult_t result) {
   switch (result) {
     case ncclSystemError:
       return "unhandled system error";
+    case ncclInvalidArgument:
+      return "invalid argument";
     case ncclInvalidUsage:
       return "invalid usage";
     case ncclRemoteError:
@@ -363,8 +367,11 @@ ncclResult_t ncclGroupStart() {
   return ncclSuccess;
 }
 ncclResult_t ncclGroupEnd() {
-  if (--depth == 0) launch_pending();
-  return ncclInProgress;
+  if (--depth > 0) return ncclSuccess;
+  const ncclResult_t result = std::exchange(group_result, ncclSuccess);
+  if (result != ncclSuccess) pending.clear();
+  launch_pending();
+  return result == ncclSuccess ? ncclInProgress : result;
 }
 
 ncclResult_t ncclAllGather(const void* send, void* recv, size_t count, ncclDataType_t,
@@ -381,6 +388,7 @@ ncclResult_t ncclSend(const void* send, size_t count, ncclDataType_t, int peer, 
 }
 ncclResult_t ncclRecv(void* recv, size_t count, ncclDataType_t, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
+  if (faults.refused == comm->rank->rank) return group_result = ncclInvalidArgument;
   return add({Call::Kind::recv, nullptr, recv, count, peer}, comm, stream);
 }
 }

@@ -12,6 +12,8 @@ struct FakeNccl {
   std::atomic<int> connect_result = 0;
   /// This rank's launches find the network gone, and hang.
   std::atomic<int> cut_off = -1;
+  /// This rank's calls of ncclRecv are refused.
+  std::atomic<int> refused = -1;
 
   /// How long a communicator's end waits for its work to be gone from streams and recordings.
   static constexpr int kPatienceSeconds = 20;
