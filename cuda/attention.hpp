@@ -64,6 +64,8 @@ class AttentionLibrary {
   virtual ~AttentionLibrary() = default;
   /// Whether it has a plan within library_bytes(problem): always the same answer.
   virtual bool serves(const AttentionProblem& problem) = 0;
+  /// The library's version and the plan's engine, of what it serves.
+  virtual std::string plan(const AttentionProblem& problem) = 0;
   /// Enqueues what it serves. @param workspace library_bytes(problem) from a multiple of 256
   virtual void run(const AttentionProblem& problem, const AttentionOperands& operands,
                    std::byte* workspace, StreamRef stream) = 0;
@@ -71,6 +73,11 @@ class AttentionLibrary {
 
 /// The library of a stream's device, null where there is none.
 AttentionLibrary* attention_library(StreamRef stream);
+
+/// What serves a call of one of find_attention's rows, for ranks to compare: its extents and the
+/// library's plan, or that kernels of our own do; empty where shapes and types leave no choice, and
+/// for other kernels. Nothing is read through the pointers.
+std::string attention_choice(const DeviceKernel& row, const KernelArguments& arguments);
 
 /// The engines of the plans that the library has made for a device so far, each with its pass and
 /// once; empty where there are none.

@@ -37,6 +37,11 @@ class Cudnn : public AttentionLibrary {
     return graph->second != nullptr;
   }
 
+  std::string plan(const AttentionProblem& problem) override {
+    const std::scoped_lock lock(mutex_);
+    return fmt::format("cuDNN {} {}", library_.get_version(), graphs_.at(problem)->engine());
+  }
+
   /// As attention_plans() says.
   std::string plans() {
     const std::scoped_lock lock(mutex_);

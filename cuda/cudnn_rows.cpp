@@ -1,4 +1,6 @@
 // Rows of attention: in parts by the library, or on kernels of our own.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -141,15 +143,22 @@ void run_own(const Row& row, const KernelArguments& a) {
   return row.backward ? attention_backward(a) : attention(a);
 }
 
+/// Null where kernels of our own run the parts.
+AttentionLibrary* library_of(const AttentionProblem& part, const AttentionOperands& operands,
+                             StreamRef stream) {
+  if (!all_aligned(operands)) return nullptr;
+  AttentionLibrary* const library = attention_library(stream);
+  return library != nullptr && library->serves(part) ? library : nullptr;
+}
+
 void run(const Target& target, const Row& row, const KernelArguments& a) {
   const TensorView& query = a.inputs[0];
   const auto problem = problem_of(target, row, query.dtype, query.shape, a.attributes);
   if (!problem) return run_own(row, a);
   AttentionOperands operands = operands_of(row, *problem, a.inputs, a.outputs);
-  AttentionLibrary* const library =
-      all_aligned(operands) ? attention_library(a.context.stream) : nullptr;
   const AttentionProblem part = part_of(*problem);
-  if (library == nullptr || !library->serves(part)) return run_own(row, a);
+  AttentionLibrary* const library = library_of(part, operands, a.context.stream);
+  if (library == nullptr) return run_own(row, a);
   std::byte* at = aligned_up(a.workspace);
   if (problem->backward) {
     order_by_sequence(a.context, *problem, operands.lse, at);
@@ -159,6 +168,17 @@ void run(const Target& target, const Row& row, const KernelArguments& a) {
   for (std::int64_t s = 0; s < problem->sequences; s += part.sequences)
     for (std::int64_t h = 0; h < problem->kv_heads; h += part.kv_heads)
       library->run(part, part_at(*problem, operands, s, h), at, a.context.stream);
+}
+
+std::string choice(const Target& target, const Row& row, const KernelArguments& a) {
+  const TensorView& query = a.inputs[0];
+  const auto problem = problem_of(target, row, query.dtype, query.shape, a.attributes);
+  if (!problem) return {};
+  const AttentionProblem part = part_of(*problem);
+  AttentionLibrary* const library =
+      library_of(part, operands_of(row, *problem, a.inputs, a.outputs), a.context.stream);
+  return fmt::format("{}: {}", describe(part),
+                     library != nullptr ? library->plan(part) : "kernels of our own");
 }
 
 template <Target target, Row row>
@@ -196,6 +216,16 @@ const Kernel* find_attention(std::string_view op, int sm, bool deterministic) {
     default:
       return nullptr;
   }
+}
+
+std::string attention_choice(const DeviceKernel& kernel, const KernelArguments& arguments) {
+  const Row row{.grouped = kernel.op.starts_with("grouped"),
+                .backward = kernel.op.ends_with("_backward")};
+  for (const int sm : {80, 90, 100})
+    for (const bool deterministic : {true, false})
+      if (&kernel == find_attention(kernel.op, sm, deterministic))
+        return choice({sm, deterministic}, row, arguments);
+  return {};
 }
 
 }  // namespace ashlar::cuda

@@ -7,6 +7,8 @@ const DeviceKernel* find_attention(std::string_view, int, bool) { return nullptr
 
 AttentionLibrary* attention_library(StreamRef) { return nullptr; }
 
+std::string attention_choice(const DeviceKernel&, const KernelArguments&) { return {}; }
+
 std::string attention_plans(Device) { return {}; }
 
 }  // namespace ashlar::cuda

@@ -12,7 +12,7 @@ StepDevice::StepDevice(const TrainConfig& config)
     : stream_(config.device),
       side_{cuda_backend(config.threads, compute_capability(config.device), config.deterministic),
             {stream_, &pinned_memory()},
-            agree_on_products,
+            agree_on_libraries,
             detail::device_cache(config.device)} {}
 
 void StepDevice::connect(Communicator& ranks, Device device) {

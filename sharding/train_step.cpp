@@ -40,7 +40,7 @@ struct TrainStep::Implementation : CompiledStep {
         groups(ranks),
         pool(config.threads),
         target(device != nullptr ? device->target : ExecutionTarget()),
-        agree_on_products(device != nullptr ? device->agree_on_products : nullptr),
+        agree_on_libraries(device != nullptr ? device->agree_on_libraries : nullptr),
         device_memory(device != nullptr && config.memory == &host_memory() ? device->memory
                                                                            : nullptr) {
     if (!device_memory || device->sums_on_host) communicator_bytes = 0;
@@ -51,8 +51,8 @@ struct TrainStep::Implementation : CompiledStep {
   void start(const Hooks& hooks) {
     if (hooks.compiled) hooks.compiled(programs[0]);
     agree();
-    if (agree_on_products != nullptr)
-      product_hash = agree_on_products(communicator, programs, target.stream);
+    if (agree_on_libraries != nullptr)
+      library_hash = agree_on_libraries(communicator, programs, target.stream);
     split();
     allocate();
     if (hooks.bound) hooks.bound(*executors[0]);
@@ -251,8 +251,8 @@ struct TrainStep::Implementation : CompiledStep {
   RankGroups groups;
   ThreadPool pool;
   ExecutionTarget target;
-  decltype(DeviceSide::agree_on_products) agree_on_products;
-  std::uint64_t product_hash = 0;
+  decltype(DeviceSide::agree_on_libraries) agree_on_libraries;
+  std::uint64_t library_hash = 0;
   std::shared_ptr<CachingResource> device_memory;  // null: not measured
   PerSpace<Buffer> arenas;
   PerSpace<std::byte*> bases{};
@@ -339,10 +339,10 @@ std::int64_t TrainStep::allocated_bytes() const { return implementation_->alloca
 std::int64_t TrainStep::window_bytes() const {
   return implementation_->arenas[1].bytes() + implementation_->arenas[3].bytes();
 }
-ProductChoices TrainStep::product_choices() const {
+LibraryChoices TrainStep::library_choices() const {
   const Implementation& self = *implementation_;
-  if (self.product_hash == 0) return {};
-  return {self.programs[0].backend.cpu, fmt::format("{:016x}", self.product_hash)};
+  if (self.library_hash == 0) return {};
+  return {self.programs[0].backend.cpu, fmt::format("{:016x}", self.library_hash)};
 }
 SentBytes TrainStep::sent_bytes() const {
   SentBytes sent{};

@@ -43,10 +43,10 @@ int shards_of(const ZeroConfig& zero, int ranks);
 struct DeviceSide {
   Backend backend;
   ExecutionTarget target;
-  /// What a library chooses at run time is made the same on all ranks, and hashed:
-  /// agree_on_products of ops/cuda_backend.hpp. Collective. Null: nothing is chosen.
-  std::uint64_t (*agree_on_products)(Communicator& ranks, std::span<const Program> programs,
-                                     StreamRef stream) = nullptr;
+  /// What libraries choose at run time is made the same on all ranks or refused, and hashed:
+  /// agree_on_libraries of ops/cuda_backend.hpp. Collective. Null: nothing is chosen.
+  std::uint64_t (*agree_on_libraries)(Communicator& ranks, std::span<const Program> programs,
+                                      StreamRef stream) = nullptr;
   /// The step's alone, with the communicator's windows and scratch: its peak is the step's. Null:
   /// TrainConfig::memory, whose use by others is not known.
   std::shared_ptr<CachingResource> memory = nullptr;

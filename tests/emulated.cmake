@@ -52,12 +52,18 @@ target_link_libraries(fake_cublaslt PRIVATE ashlar_flags)
 
 target_sources(test_emulated_products PRIVATE emulated/op_check.cpp emulated/device_call.cpp emulated/emulator_backend.cpp
                ops/harness_run.cpp
-               ops/product_rows_test.cpp ops/linear_gradient_test.cpp $<TARGET_OBJECTS:ashlar_cuda_emulated>)
+               ops/product_rows_test.cpp ops/linear_gradient_test.cpp emulated_attention/fake_library.cpp $<TARGET_OBJECTS:ashlar_cuda_emulated>)
 if(NOT ASHLAR_CUDA)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/cublaslt*.cpp)
   list(FILTER sources EXCLUDE REGEX "/cublaslt_device\\.cpp$")
-  target_sources(test_emulated_products PRIVATE ${sources} ${PROJECT_SOURCE_DIR}/cuda/backend.cpp
-                 ${PROJECT_SOURCE_DIR}/cuda/no_cudnn.cpp)
+  foreach(file backend library_choices planned_calls)
+    list(APPEND sources ${PROJECT_SOURCE_DIR}/cuda/${file}.cpp)
+  endforeach()
+  target_sources(test_emulated_products PRIVATE ${sources})
+endif()
+if(NOT ASHLAR_CUDNN)
+  target_sources(test_emulated_products PRIVATE ${PROJECT_SOURCE_DIR}/cuda/cudnn_rows.cpp
+                 ${PROJECT_SOURCE_DIR}/cuda/cudnn_problem.cpp)
 endif()
 target_link_libraries(test_emulated_products PRIVATE fake_cublaslt ashlar_emulator)
 target_link_options(test_emulated_products PRIVATE LINKER:--disable-new-dtags)  # not another one of LD_LIBRARY_PATH

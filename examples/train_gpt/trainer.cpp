@@ -58,16 +58,17 @@ ashlar::TrainConfig train_config(const Options& options) {
   return config;
 }
 
-std::string products_note(std::string_view counters, const ashlar::ProductChoices& now) {
+std::string libraries_note(std::string_view counters, const ashlar::LibraryChoices& now) {
   const auto saved = nlohmann::json::parse(counters);
   const auto text = [&](const char* path) {
     const nlohmann::json::json_pointer key(path);
     return saved.contains(key) && saved[key].is_string() ? saved[key].get<std::string>() : "";
   };
-  const std::string device = text("/products/device"), hash = text("/products/hash");
+  const std::string device = text("/libraries/device"), hash = text("/libraries/hash");
   if (now.device.empty() || device != now.device || hash == now.hash) return {};
   return fmt::format(
-      "was trained with other algorithms for its products on {} ({}, now {}): what follows may "
+      "was trained with other algorithms for products or attention on {} ({}, now {}): what "
+      "follows may "
       "differ in bits from the uninterrupted run",
       device, hash, now.hash);
 }
@@ -180,7 +181,7 @@ void Trainer::start_weights() {
   ashlar::collectively(world_, [&] { step = step_of(text); });
   train_->restore_from_shards();
   train_->set_steps(step);
-  const std::string note = products_note(text, train_->product_choices());
+  const std::string note = libraries_note(text, train_->library_choices());
   if (leads() && !note.empty())
     fmt::print(stderr, "train_gpt: {}: {}\n", options_.resume.string(), note);
 }

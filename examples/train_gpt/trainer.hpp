@@ -32,9 +32,9 @@ ashlar::TrainConfig train_config(const Options& options);
 /// Models of bytes (tiny, small) have GPT-2's vocabulary with --tokens.
 ashlar::LanguageModel model_of(const Options& options);
 
-/// What to say of a checkpoint with these counters whose products were computed otherwise on a GPU
-/// of the same kind; empty where there is nothing to say.
-std::string products_note(std::string_view counters, const ashlar::ProductChoices& now);
+/// What to say of a checkpoint with these counters where libraries computed otherwise on a GPU of
+/// the same kind; empty where there is nothing to say.
+std::string libraries_note(std::string_view counters, const ashlar::LibraryChoices& now);
 
 class Trainer {
  public:

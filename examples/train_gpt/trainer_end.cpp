@@ -45,9 +45,9 @@ std::int32_t draw(std::span<const float> logits, double uniform) {
 
 void Trainer::save() {
   nlohmann::json counters{{"step", train_->steps()}, {"seed", options_.seed}};
-  const ashlar::ProductChoices products = train_->product_choices();
-  if (!products.device.empty())
-    counters["products"] = {{"device", products.device}, {"hash", products.hash}};
+  const ashlar::LibraryChoices libraries = train_->library_choices();
+  if (!libraries.device.empty())
+    counters["libraries"] = {{"device", libraries.device}, {"hash", libraries.hash}};
   ashlar::save_checkpoint(world_, options_.save, train_->layout(), train_->shards(),
                           counters.dump());
 }

@@ -96,13 +96,13 @@ struct StepResult {
   bool replayed = false;  // on a GPU: all of it from CUDA graphs that an earlier step recorded
 };
 
-/// What the products of a step were computed by on a GPU, where a library chooses algorithms for
-/// them; both empty elsewhere. Runs that differ in it may differ in bits: part of what a checkpoint
-/// is to remember.
-struct ProductChoices {
+/// What the products and the attention of a step were computed by on a GPU, where libraries choose
+/// algorithms for them; both empty elsewhere. Runs that differ in it may differ in bits: part of
+/// what a checkpoint is to remember.
+struct LibraryChoices {
   std::string device;  // its kind: "sm_90"
-  std::string hash;    // of the library's version and all algorithms, 16 digits
-  bool operator==(const ProductChoices&) const = default;
+  std::string hash;    // of the libraries' versions and all algorithms, 16 digits
+  bool operator==(const LibraryChoices&) const = default;
 };
 
 /// A compiled step and its state. Collective: every rank of the communicator constructs it and
@@ -111,13 +111,14 @@ struct ProductChoices {
 class TrainStep {
  public:
   /// Traces, differentiates, shards, schedules, plans, allocates and initialises; then the ranks
-  /// compare their programs, and take rank 0's choice of algorithms for products on GPUs. With
-  /// MicroBatchOrder::layers the loader fills the inputs of all micro-batches before the step runs.
+  /// compare their programs, and on GPUs take rank 0's choice of algorithms for products and
+  /// compare what serves attention. With MicroBatchOrder::layers the loader fills the inputs of all
+  /// micro-batches before the step runs.
   /// @throws InvalidArgument on every rank when they differ, for a group that does not divide the
   /// ranks, for MicroBatchOrder::layers with ReduceWhen::each, for a memory budget that cannot be
-  /// met or that `recompute` would not look at, for an op without a kernel on the device, for GPUs
-  /// or libraries of products that differ between ranks; OutOfMemory naming the largest holders;
-  /// CudaError where the device does not work.
+  /// met or that `recompute` would not look at, for an op without a kernel on the device, for GPUs,
+  /// libraries of products or plans of attention that differ between ranks; OutOfMemory naming the
+  /// largest holders; CudaError where the device does not work.
   TrainStep(Communicator& communicator, const LossModel& model, const TrainConfig& config,
             const std::vector<ForwardModel>& forwards = {});
   /// The same with the step's parts shown as they are made, for tests and tools
@@ -165,8 +166,8 @@ class TrainStep {
   SentBytes sent_bytes() const;
   /// The plan's prediction for the step.
   MemoryUse planned() const;
-  /// What rank 0 chose for the step's products, equal on all ranks.
-  ProductChoices product_choices() const;
+  /// What libraries compute of the step, equal on all ranks.
+  LibraryChoices library_choices() const;
   /// First parameter whose gradient is not finite, for messages; -1 if all are. Collective.
   int first_bad_parameter() const;
 

@@ -20,14 +20,15 @@ Backend cuda_backend(int threads, int sm, bool deterministic = true);
 
 /// Before the first run of `programs`, which are the same on all ranks: rank 0 chooses an algorithm
 /// of cuBLASLt for each of their products, by the committed table or else the library's first
-/// heuristic, and all ranks use it from then on. Collective.
+/// heuristic, and all ranks use it from then on. What serves attention, a plan of cuDNN or kernels
+/// of our own, is made on each rank and compared. Collective.
 /// @param stream of the device that the programs run on
-/// @return a hash of the choices for the first program, equal on all ranks; 0 where no program has
-/// a product
-/// @throws on every rank: InvalidArgument where GPUs or versions of the library differ, or a rank
-/// had chosen otherwise before; CudaError where the library is missing or has no algorithm.
-std::uint64_t agree_on_products(Communicator& ranks, std::span<const Program> programs,
-                                StreamRef stream);
+/// @return a hash of both for the first program, equal on all ranks; 0 where nothing was chosen
+/// @throws on every rank: InvalidArgument where GPUs, versions of a library or plans differ, or a
+/// rank had chosen otherwise before; CudaError where cuBLASLt is missing or has no algorithm, or a
+/// library does not begin to work.
+std::uint64_t agree_on_libraries(Communicator& ranks, std::span<const Program> programs,
+                                 StreamRef stream);
 
 /// What has served attention on the device so far: the engines of cuDNN's plans, as "forward
 /// eng4_k24=6, backward eng5_k24=6"; "ours" where there are none.

@@ -79,6 +79,9 @@ class Fake : public cuda::AttentionLibrary {
   bool serves(const AttentionProblem& p) override {
     return !p.backward || fake_attention().has_backward;
   }
+  std::string plan(const AttentionProblem& p) override {
+    return fake_attention().plan + (p.backward ? " backward" : "");
+  }
   void run(const AttentionProblem& p, const AttentionOperands& o, std::byte* workspace,
            StreamRef) override {
     fake_attention().calls.push_back(p);
@@ -138,7 +141,7 @@ class Fake : public cuda::AttentionLibrary {
 }  // namespace
 
 FakeAttention& fake_attention() {
-  static FakeAttention fake;
+  thread_local FakeAttention fake;
   return fake;
 }
 
@@ -150,5 +153,7 @@ AttentionLibrary* attention_library(StreamRef) {
   static test::Fake library;
   return test::fake_attention().installed ? &library : nullptr;
 }
+
+std::string attention_plans(Device) { return {}; }
 
 }  // namespace ashlar::cuda

@@ -16,6 +16,23 @@ std::size_t calls_of(const DeviceCall& call, const std::vector<std::byte>& expec
   return fake_attention().calls.size();
 }
 
+/// What is said of a call of `kernel` before it is made, with operands at an address.
+std::string choice_of(Pair& pair, const cuda::Kernel& kernel, bool backward,
+                      std::uintptr_t address = 1 << 20) {
+  pair.expected(false);
+  const DeviceCall call = pair.call(kernel, backward);
+  const auto at = reinterpret_cast<std::byte*>(address);
+  std::vector<TensorView> inputs, outputs;
+  for (const TensorView& view : call.inputs)
+    inputs.push_back(view.data != nullptr ? TensorView(at, view.dtype, view.shape) : view);
+  for (const TensorType& type : call.outputs) outputs.emplace_back(at, type.dtype, type.shape);
+  return cuda::attention_choice(kernel, {.context = {},
+                                         .attributes = call.attributes,
+                                         .inputs = inputs,
+                                         .outputs = outputs,
+                                         .workspace = at});
+}
+
 }  // namespace
 
 TEST_CASE("emulated: attention by a library reads and writes what the CPU's kernel does") {
@@ -112,6 +129,35 @@ TEST_CASE("emulated: what the library does not take runs on kernels of our own")
   fake_attention().has_backward = false;
   own(Pair({2, 9, 2, 2, 8}, false), false, false);
   fake_attention().has_backward = true;
+}
+
+TEST_CASE("emulated: what serves attention is said before it is called") {
+  Pair packed({2, 9, 2, 2, 8}, false), grouped({2, 9, 4, 2, 16}, true);
+  const auto row = [](const Pair& pair, bool backward, int sm = 90,
+                      bool deterministic = true) -> const cuda::Kernel& {
+    return *cuda::find_attention(pair.op(backward), sm, deterministic);
+  };
+  const std::string forward = "attention of 2 x 9 positions, 2 heads of 8 channels on sm_";
+  const std::string backward =
+      "attention backward of 2 x 9 positions, 4 heads over 2 of keys of 16 channels on sm_90: ";
+  const std::string engine = "fake 1 engine", ours = "kernels of our own";
+  CHECK(choice_of(packed, row(packed, false), false) == forward + "90: " + engine);
+  CHECK(choice_of(packed, row(packed, false, 80, false), false) == forward + "80: " + engine);
+  CHECK(choice_of(packed, row(packed, false), false, (1 << 20) + 8) == forward + "90: " + ours);
+  CHECK(choice_of(grouped, row(grouped, true), true) == backward + engine + " backward");
+  fake_attention().has_backward = false;
+  CHECK(choice_of(packed, row(packed, false), false) == forward + "90: " + engine);
+  CHECK(choice_of(grouped, row(grouped, true), true) == backward + ours);
+  fake_attention().has_backward = true;
+  fake_attention().installed = false;
+  CHECK(choice_of(packed, row(packed, false), false) == forward + "90: " + ours);
+  fake_attention().installed = true;
+
+  Pair parts({64, 512, 4, 4, 8}, false);
+  CHECK(choice_of(parts, row(parts, true), true).starts_with("attention backward of 32 x 512 "));
+  Pair f32({2, 9, 2, 2, 8}, false, DType::f32);
+  CHECK(choice_of(f32, row(f32, false), false).empty());
+  CHECK(choice_of(packed, *cuda::find_kernel(packed.op(false)), false).empty());
 }
 
 TEST_CASE("emulated: attention by a library is of sm_80, sm_90 and sm_100, and of these rows") {

@@ -11,6 +11,7 @@
 #include "ashlar/nn/language_model.hpp"
 #include "ashlar/nn/llama.hpp"
 #include "emulated/train_run.hpp"
+#include "emulated_attention/fake_library.hpp"
 #include "emulated_products/fixture.hpp"
 #include "ops/cuda_backend.hpp"
 #include "support/late_communicator.hpp"
@@ -23,7 +24,7 @@ using cuda::Algorithms;
 using cuda::CublasLt;
 using cuda::CublasLtLibrary;
 
-/// A rank's library, with choices of its own.
+/// A rank's libraries, with choices of their own.
 class Gpu {
  public:
   /// @param way of adding, that its first heuristics have
@@ -35,8 +36,15 @@ class Gpu {
     handle.emplace(library_, sm, algorithms);
     fake_cublaslt()->first_way = 0;
   }
+  /// The calling thread's from now on.
+  void use() const {
+    own_library = &*handle;
+    fake_attention() = attention;
+  }
+
   Algorithms algorithms;
   std::optional<const CublasLt> handle;
+  FakeAttention attention;
 
  private:
   CublasLtLibrary library_ = CublasLtLibrary::installed();
@@ -68,25 +76,32 @@ const DeviceKernel* find(std::string_view op) {
   static const std::vector<DeviceKernel> products = rows_in_turn(std::make_index_sequence<kRows>());
   REQUIRE(products.size() == kRows);
   const auto found = std::ranges::find(products, op, &DeviceKernel::op);
-  return found != products.end() ? &*found : cuda::find_kernel(op);
+  if (found != products.end()) return &*found;
+  const DeviceKernel* const attention = cuda::find_attention(op, 90);
+  return attention != nullptr ? attention : cuda::find_kernel(op);
 }
 
 DeviceSide side_of(StreamRef stream) {
   DeviceSide side = emulated(stream);
   side.backend.find_kernel = find;
-  side.agree_on_products = agree_on_products;
+  side.agree_on_libraries = agree_on_libraries;
   return side;
 }
 
 const Run kRun{.ranks = 2, .stage = 2, .steps = 1, .layers = 1, .micro_batches = 1};
+Run in_bf16() {
+  Run run = kRun;
+  run.dtype = DType::bf16;
+  return run;
+}
 
 Outcome train(const Gpus& gpus, bool agrees = true) {
   Outcome outcome;
   launch_threads(2, [&](Communicator& threads) {
-    own_library = &*gpus[static_cast<std::size_t>(threads.rank())]->handle;
+    gpus[static_cast<std::size_t>(threads.rank())]->use();
     LateDevice device(Ahead::nothing);
     DeviceSide side = side_of(device.stream());
-    if (!agrees) side.agree_on_products = nullptr;
+    if (!agrees) side.agree_on_libraries = nullptr;
     LateCommunicator world(threads, device);
     const Outcome mine = train_rank(world, kRun, &side, device.memory());
     if (threads.rank() == 0) outcome = mine;
@@ -98,14 +113,15 @@ Outcome train(const Gpus& gpus, bool agrees = true) {
 template <class Choices>
 std::array<Choices, 2> made_by(const Gpus& gpus, const std::function<Choices(TrainStep&)>& ask,
                                const std::function<Choices(const Error&)>& refused = {},
-                               const std::vector<ForwardModel>& forwards = {}) {
+                               const std::vector<ForwardModel>& forwards = {},
+                               const Run& run = kRun) {
   std::array<Choices, 2> all;
   launch_threads(2, [&](Communicator& world) {
     const auto rank = static_cast<std::size_t>(world.rank());
-    own_library = &*gpus[rank]->handle;
+    gpus[rank]->use();
     const DeviceSide side = side_of({});
     try {
-      TrainStep step(world, model_of(kRun), config_of(kRun), forwards, {{}, {}, &side});
+      TrainStep step(world, model_of(run), config_of(run), forwards, {{}, {}, &side});
       all[rank] = ask(step);
     } catch (const InvalidArgument& error) {
       if (!refused) throw;
@@ -115,17 +131,18 @@ std::array<Choices, 2> made_by(const Gpus& gpus, const std::function<Choices(Tra
   return all;
 }
 
-ProductChoices choices_of(const Gpus& gpus, const std::vector<ForwardModel>& forwards = {}) {
-  const auto all = made_by<ProductChoices>(
-      gpus, [](TrainStep& step) { return step.product_choices(); }, {}, forwards);
+LibraryChoices choices_of(const Gpus& gpus, const std::vector<ForwardModel>& forwards = {},
+                          const Run& run = kRun) {
+  const auto all = made_by<LibraryChoices>(
+      gpus, [](TrainStep& step) { return step.library_choices(); }, {}, forwards, run);
   CHECK(all[0] == all[1]);
   return all[0];
 }
 
-std::string refusal_of(const Gpus& gpus) {
+std::string refusal_of(const Gpus& gpus, const Run& run = kRun) {
   const auto all = made_by<std::string>(
       gpus, [](TrainStep&) { return std::string(); },
-      [](const Error& error) { return std::string(error.what()); });
+      [](const Error& error) { return std::string(error.what()); }, {}, run);
   CHECK(all[0] == all[1]);
   return all[0];
 }
@@ -145,7 +162,7 @@ TEST_CASE("agreement: ranks that would choose otherwise have rank 0's bits") {
 TEST_CASE("agreement: an entry of rank 0's table is what all ranks take, not a heuristic") {
   Faults faults;
   const Gpus learned = gpus(4, 4);
-  const ProductChoices four = choices_of(learned);
+  const LibraryChoices four = choices_of(learned);
   const std::vector<AlgorithmEntry> table = learned[0]->algorithms.chosen();
   const int asked = faults->heuristics;
   Gpus committed{std::make_unique<Gpu>(1, table), std::make_unique<Gpu>(3)};
@@ -159,7 +176,7 @@ TEST_CASE("agreement: an entry of rank 0's table is what all ranks take, not a h
 TEST_CASE("agreement: the hash is of the step's choices, not of what else is run") {
   Faults faults;
   const Gpus same = gpus(1, 1);
-  const ProductChoices before = choices_of(same);
+  const LibraryChoices before = choices_of(same);
   CHECK(before.hash.size() == 16);
   CHECK_FALSE(before.device.empty());
   CHECK(choices_of(same) == before);
@@ -197,6 +214,46 @@ TEST_CASE("agreement: another GPU, another version, another choice made before: 
   auto second = std::make_unique<Gpu>(3);
   second->handle->choose(learned[0]->algorithms.chosen()[0].key.product);
   CHECK(with(std::move(second)).starts_with("ranks disagree on algorithms of products, entry 0: "));
+}
+
+TEST_CASE("agreement: attention that another rank serves otherwise is refused by all") {
+  Faults faults;
+  const auto with = [](const FakeAttention& second, const Run& run) {
+    const Gpus both = gpus(1, 1);
+    both[1]->attention = second;
+    return refusal_of(both, run);
+  };
+  const std::string engine = "fake 1 engine", ours = "kernels of our own";
+  const auto differ = [](int entry, const std::string& what, const std::string& a,
+                         const std::string& b) {
+    const std::string kind =
+        "attention" + what + " of 1 x 6 positions, 2 heads of 8 channels on sm_90: ";
+    return fmt::format(
+        "ranks disagree on what serves attention, entry {}: rank 0 has '{}{}', rank 1 has '{}{}'",
+        entry, kind, a, kind, b);
+  };
+  CHECK(with({}, in_bf16()).empty());
+  CHECK(with({.plan = "fake 2 engine"}, in_bf16()) ==
+        differ(0, " backward", engine + " backward", "fake 2 engine backward"));
+  CHECK(with({.has_backward = false}, in_bf16()) ==
+        differ(0, " backward", engine + " backward", ours));
+  CHECK(with({.installed = false}, in_bf16()) ==
+        differ(0, " backward", engine + " backward", ours));
+  CHECK(with({.installed = false}, kRun).empty());  // f32 is ours everywhere
+}
+
+TEST_CASE("agreement: the hash is of the plans of attention too") {
+  Faults faults;
+  const Gpus both = gpus(1, 1);
+  const auto hash_of = [&](const FakeAttention& attention, const Run& run) {
+    both[0]->attention = both[1]->attention = attention;
+    return choices_of(both, {}, run).hash;
+  };
+  const std::string first = hash_of({}, in_bf16());
+  CHECK(hash_of({}, in_bf16()) == first);
+  CHECK(hash_of({.plan = "fake 2 engine"}, in_bf16()) != first);
+  CHECK(hash_of({.has_backward = false}, in_bf16()) != first);
+  CHECK(hash_of({.installed = false}, kRun) == hash_of({}, kRun));
 }
 
 TEST_CASE("agreement: a step and its forwards meet no product that was not chosen for") {

@@ -214,30 +214,32 @@ TEST_CASE("trainer: metrics that cannot be written end the run on all ranks, sav
 }
 
 TEST_CASE(
-    "trainer: a checkpoint of other algorithms for products is noted on the same kind of GPU") {
-  const ashlar::ProductChoices now{"sm_90", "00000000000000ab"};
+    "trainer: a checkpoint of other algorithms of libraries is noted on the same kind of GPU") {
+  const ashlar::LibraryChoices now{"sm_90", "00000000000000ab"};
   const auto saved = [](const std::string& device, const std::string& hash) {
-    return R"({"step": 3, "seed": 0, "products": {"device": ")" + device + R"(", "hash": ")" +
+    return R"({"step": 3, "seed": 0, "libraries": {"device": ")" + device + R"(", "hash": ")" +
            hash + R"("}})";
   };
-  CHECK(products_note(saved("sm_90", "00000000000000ab"), now).empty());
-  CHECK(products_note(saved("sm_90", "00000000000000cd"), now) ==
-        "was trained with other algorithms for its products on sm_90 (00000000000000cd, now "
-        "00000000000000ab): what follows may differ in bits from the uninterrupted run");
-  CHECK(products_note(saved("sm_100", "00000000000000cd"), now).empty());
-  CHECK(products_note(saved("sm_90", "00000000000000cd"), {}).empty());
-  CHECK(products_note(R"({"step": 3, "seed": 0})", now).empty());
-  for (const char* strange : {R"({"products": 7})", R"({"products": {"device": 90, "hash": []}})"})
-    CHECK(products_note(strange, now).empty());
+  CHECK(libraries_note(saved("sm_90", "00000000000000ab"), now).empty());
+  CHECK(
+      libraries_note(saved("sm_90", "00000000000000cd"), now) ==
+      "was trained with other algorithms for products or attention on sm_90 (00000000000000cd, now "
+      "00000000000000ab): what follows may differ in bits from the uninterrupted run");
+  CHECK(libraries_note(saved("sm_100", "00000000000000cd"), now).empty());
+  CHECK(libraries_note(saved("sm_90", "00000000000000cd"), {}).empty());
+  CHECK(libraries_note(R"({"step": 3, "seed": 0})", now).empty());
+  for (const char* strange :
+       {R"({"libraries": 7})", R"({"libraries": {"device": 90, "hash": []}})"})
+    CHECK(libraries_note(strange, now).empty());
 }
 
-TEST_CASE("trainer: a checkpoint of the CPU says nothing of products") {
+TEST_CASE("trainer: a checkpoint of the CPU says nothing of libraries") {
   const TemporaryFolder folder;
   Options options = small_run(folder);
   options.steps = 1;
   options.save = folder.path / "saved";
   ashlar::launch_threads(1, [&](ashlar::Communicator& world) {
-    CHECK(make_step(world, options).product_choices() == ashlar::ProductChoices{});
+    CHECK(make_step(world, options).library_choices() == ashlar::LibraryChoices{});
     Trainer(world, options, 1).run();
   });
   CHECK(ashlar::inspect_checkpoint(options.save).counters == R"({"seed":1,"step":1})");
