@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <exception>
 #include <iterator>
@@ -72,6 +73,24 @@ void ElementOps::update(const OptimizerConfig& rule, std::span<const UpdateViews
   }
 }
 
+// What is rounded into itself, as it is.
+void ElementOps::square(const TensorView& flat, const TensorView& sum, std::byte* workspace) const {
+  RunContext context;
+  context.stream = stream_;
+  const std::array outputs{flat, sum};
+  kernel("round_sums")
+      .run({.context = context,
+            .attributes = {{"round_bf16", std::int64_t{0}}},
+            .inputs = {&flat, 1},
+            .outputs = outputs,
+            .workspace = workspace});
+}
+
+std::int64_t ElementOps::square_workspace(std::int64_t elements) const {
+  const std::array<TensorType, 2> outputs{{{DType::f32, {elements}}, {DType::f64, {1}}}};
+  return kernel("round_sums").workspace({outputs, outputs, {}});
+}
+
 void ElementOps::await(Work work) {
   if (!on_device()) return work.wait();
   work.join(stream_);
@@ -86,8 +105,8 @@ void ElementOps::synchronize() {
   stream_.synchronize();
 }
 
-void ElementOps::settle(Communicator& communicator) noexcept {
-  detail::settle_all(communicator, joined_, [](Work& work) -> Work& { return work; });
+void ElementOps::settle(Communicator& communicator, Communicator* replicas) noexcept {
+  detail::settle_all({&communicator, replicas}, joined_, [](Work& work) -> Work& { return work; });
   joined_.clear();
   try {
     stream_.synchronize();

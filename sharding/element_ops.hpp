@@ -42,13 +42,19 @@ class ElementOps {
   void update(const OptimizerConfig& rule, std::span<const UpdateViews> parts,
               const StepScalars& scalars, const TensorView& factor) const;
 
+  /// The sum of squares of a flat, in the bits of detail::sum_of_squares. On a device only.
+  /// @param sum f64 there  @param workspace square_workspace(elements of the flat) bytes there
+  void square(const TensorView& flat, const TensorView& sum, std::byte* workspace) const;
+  std::int64_t square_workspace(std::int64_t elements) const;
+
   /// A collective's results are there: on the host, or for later work on the stream.
   void await(Work work);
   /// Nothing is under way on the stream. @throws what went wrong with collectives since the last
   /// call, which a stream would wait for in vain.
   void synchronize();
   /// The same for destructors: tells other ranks where an exception unwinds the stack.
-  void settle(Communicator& communicator) noexcept;
+  /// @param replicas may be null
+  void settle(Communicator& communicator, Communicator* replicas) noexcept;
 
  private:
   const DeviceKernel& kernel(std::string_view op) const;

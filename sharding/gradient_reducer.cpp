@@ -49,15 +49,24 @@ GradientReducer::GradientReducer(const FlatLayout& layout, const Registered& reg
     kept_.push_back(found == states.end() ? nullptr : &found->second);
   }
   make_buckets();
-  if (ops.on_device())
-    on_device_ = Buffer(*options.memory, static_cast<std::int64_t>(fresh_.size() * sizeof(double)),
-                        Category::communication, ops.stream());
+  if (ops.on_device()) allocate_squares();
   restart();
 }
 
 GradientReducer::~GradientReducer() {
-  detail::settle_all(communicator_, in_flight_,
+  detail::settle_all({&communicator_}, in_flight_,
                      [](InFlight& flight) -> Work& { return flight.work; });
+}
+
+void GradientReducer::allocate_squares() {
+  const auto take = [&](std::int64_t bytes) {
+    return Buffer(*options_.memory, bytes, Category::communication, ops_.stream());
+  };
+  on_device_ = take(static_cast<std::int64_t>(fresh_.size() * sizeof(double)));
+  if (options_.replicas == nullptr) return;
+  std::int64_t longest = 0;
+  for (const Flat& flat : layout_.flats()) longest = std::max(longest, flat.shard);
+  partials_ = take(ops_.square_workspace(longest));
 }
 
 void GradientReducer::make_buckets() {
@@ -73,10 +82,12 @@ void GradientReducer::make_buckets() {
       bytes += flat(f).padded * size_of(wire(f));
     }
   }
-  for (const std::vector<int>& bucket : buckets_) {
-    first_of_.push_back(fresh_.size());
-    fresh_.resize(fresh_.size() + bucket.size());
-  }
+  place_of_.resize(layout_.flats().size());
+  for (const std::vector<int>& bucket : buckets_)
+    for (const int f : bucket) {
+      place_of_[static_cast<std::size_t>(f)] = fresh_.size();
+      fresh_.push_back(0);
+    }
 }
 
 void GradientReducer::restart() {
@@ -262,10 +273,8 @@ void GradientReducer::launch(std::size_t bucket) {
     const TensorView send = outgoing(f);
     transfers.push_back({send, target(f)});
   }
-  double* const all =
-      ops_.on_device() ? reinterpret_cast<double*>(on_device_.data()) : fresh_.data();
   ReduceOptions options;
-  options.sum_of_squares = {all + first_of_[bucket], transfers.size()};
+  options.sum_of_squares = {squares_of(buckets_[bucket].front()), transfers.size()};
   InFlight& flight = in_flight_.emplace_back(InFlight{bucket, {}, options.sum_of_squares});
   flight.work = communicator_.reduce_scatter(transfers, options,
                                              flat(buckets_[bucket].front()).name, ops_.stream());
@@ -286,9 +295,9 @@ void GradientReducer::retire() {
 void GradientReducer::fetch_squares() {
   copy_async(fresh_.data(), on_device_.data(), on_device_.bytes(), ops_.stream());
   ops_.synchronize();
-  for (std::size_t b = 0; b < buckets_.size(); ++b)
-    for (std::size_t i = 0; i < buckets_[b].size(); ++i)
-      squares_[static_cast<std::size_t>(buckets_[b][i])] = fresh_[first_of_[b] + i];
+  for (const std::vector<int>& bucket : buckets_)
+    for (const int f : bucket)
+      squares_[static_cast<std::size_t>(f)] = fresh_[place_of_[static_cast<std::size_t>(f)]];
 }
 
 /// Over replicas in finish(): until then the sum of the group is kept, and nobody waits for others.
@@ -332,7 +341,8 @@ void GradientReducer::land(int f) {
 }
 
 void GradientReducer::sum_over_replicas(int f, const TensorView& own) {
-  options_.replicas->all_reduce(own, flat(f).name).wait();
+  ops_.await(options_.replicas->all_reduce(own, flat(f).name, ops_.stream()));
+  if (ops_.on_device()) return ops_.square(own, {squares_of(f), DType::f64, {1}}, partials_.data());
   squares_[static_cast<std::size_t>(f)] = detail::sum_of_squares(own);
 }
 
@@ -342,10 +352,10 @@ void GradientReducer::finish() {
     alone.emplace(communicator_);
   while (launched_ < buckets_.size()) launch(launched_);
   while (!in_flight_.empty()) retire();
-  if (ops_.on_device()) fetch_squares();
   for (const std::vector<int>& bucket : buckets_)
     for (const int f : bucket)
       if (summed_late(f)) sum_over_replicas(f, own_part(flat(f), *kept(f), communicator_.rank()));
+  if (ops_.on_device()) fetch_squares();
 }
 
 TensorView GradientReducer::sum(int f, const Flat::Entry& entry, std::int64_t begin,

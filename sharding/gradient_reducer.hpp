@@ -84,6 +84,7 @@ class GradientReducer {
   TensorView whole_local(int f);
   TensorView local_of(int parameter);
   void note_ready(int parameter);
+  void allocate_squares();
   void make_buckets();
   void fetch_squares();
   void launch_complete();
@@ -97,6 +98,12 @@ class GradientReducer {
   bool summed_late(int f) const;
   bool lands_alone(std::size_t bucket) const;
   void sum_over_replicas(int f, const TensorView& own);
+  /// Squares in the order of buckets, where collectives put them.
+  double* squares_of(int f) {
+    std::byte* const all =
+        ops_.on_device() ? on_device_.data() : reinterpret_cast<std::byte*>(fresh_.data());
+    return reinterpret_cast<double*>(all) + place_of_[static_cast<std::size_t>(f)];
+  }
 
   const FlatLayout& layout_;
   const Registered& registered_;
@@ -110,9 +117,10 @@ class GradientReducer {
   std::size_t launched_ = 0;               // buckets
   std::deque<InFlight> in_flight_;
   std::vector<double> squares_;
-  std::vector<std::size_t> first_of_;  // by bucket: how many flats come before it
+  std::vector<std::size_t> place_of_;  // by flat: in fresh_
   std::vector<double> fresh_;          // squares in the order of buckets
   Buffer on_device_;                   // the same there, where there is a device
+  Buffer partials_;                    // of a flat's squares there, with replicas
   bool touched_ = false;
   std::chrono::microseconds patience_{500'000};  // for one bucket of peers
   bool in_vain_ = false;                         // it has run out in this step

@@ -29,10 +29,10 @@ void require_options(const Registered& registered, const OptimizerConfig& optimi
   if (options.reduce && *options.reduce != DType::f32 && *options.reduce != DType::bf16 &&
       *options.reduce != DType::f16)
     throw InvalidArgument(fmt::format("gradients cannot travel as {}", name_of(*options.reduce)));
-  if (!options.stream.is_inline() && (options.replicas != nullptr || options.guard))
-    throw InvalidArgument(fmt::format(
-        "ShardedOptions::{} is not there for memory of a device: leave it or stream out",
-        options.guard ? "guard" : "replicas"));
+  if (!options.stream.is_inline() && options.guard)
+    throw InvalidArgument(
+        "ShardedOptions::guard watches the host's accesses to its own pages, which memory of a "
+        "device has none of: leave guard or stream out");
   const auto& scale = options.loss_scale;
   if (scale && !(scale->initial > 0 && std::isfinite(scale->initial) && scale->growth_interval > 0))
     throw InvalidArgument(
@@ -178,7 +178,7 @@ class Spreader {
         communicator_(communicator) {}
 
   ~Spreader() {
-    detail::settle_all(communicator_, in_flight_,
+    detail::settle_all({&communicator_}, in_flight_,
                        [](Spreading& bucket) -> Work& { return bucket.work; });
   }
   Spreader(const Spreader&) = delete;

@@ -55,9 +55,11 @@ void run_round(const KernelArguments& k) {
   std::int64_t begin = 0;
   for (std::size_t i = 0; i < shards; ++i) {
     const TensorView& shard = k.outputs[i];
-    const std::byte* const sums = k.inputs[0].flat_slice(begin, shard.elements()).data;
+    const TensorView own = k.inputs[0].flat_slice(begin, shard.elements());
+    const std::byte* const sums = own.data;
     squares[i] = 0;
     detail::reduce({.sources = {&sums, 1},
+                    .source_type = own.dtype,
                     .recv = shard.data,
                     .recv_type = shard.dtype,
                     .count = shard.elements(),

@@ -77,7 +77,7 @@ struct ShardedOptimizer::Implementation {
   }
 
   ~Implementation() {
-    if (ops.on_device()) ops.settle(reductions);
+    if (ops.on_device()) ops.settle(reductions, options.replicas);
     if (own_reductions && std::uncaught_exceptions() > exceptions)
       own_reductions->abort(refusal.empty() ? "an exception ended its optimizer" : refusal);
   }

@@ -27,7 +27,7 @@ UnitGatherer::UnitGatherer(const FlatLayout& layout, const StateViews& states, E
 }
 
 UnitGatherer::~UnitGatherer() {
-  detail::settle_all(communicator_, units_, [](Unit& unit) -> Work& { return unit.work; });
+  detail::settle_all({&communicator_}, units_, [](Unit& unit) -> Work& { return unit.work; });
 }
 
 void UnitGatherer::start(int u) {

@@ -195,10 +195,12 @@ void reduce_parts(const PartsSum& sum, StreamRef stream) {
 
 void round_sums(const KernelArguments& a) {
   const std::size_t shards = a.outputs.size() - 1;
+  const TensorView& sums = a.inputs[0];
   std::int64_t begin = 0;
   for (std::size_t i = 0; i < shards; ++i) {
     const TensorView& shard = a.outputs[i];
-    reduce_parts({.own = a.inputs[0].as<const float>() + begin,
+    reduce_parts({.own = sums.data + begin * size_of(sums.dtype),
+                  .source_type = sums.dtype,
                   .recv = shard.data,
                   .recv_type = shard.dtype,
                   .count = shard.elements(),

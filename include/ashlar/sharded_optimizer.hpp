@@ -80,13 +80,16 @@ struct ShardedOptions {
   std::optional<DType> reduce = {};       // the wire type of gradients; unset: their own
   std::optional<Schedule> schedule = {};  // of the learning rate; unset: the rule's, or set_lr's
   std::optional<LossScale> loss_scale = {};
-  bool sync = true;                  // take over rank 0's values; off: throw if they differ
-  std::uint64_t seed = 0;            // of the values of allocated parameters
-  ParameterSource source = {};       // of those values instead of ParameterOptions::initial
-  Communicator* replicas = nullptr;  // ranks that hold equal shards; gradients are summed over both
-  int threads = 1;                   // of this rank's updates
+  bool sync = true;             // take over rank 0's values; off: throw if they differ
+  std::uint64_t seed = 0;       // of the values of allocated parameters
+  ParameterSource source = {};  // of those values instead of ParameterOptions::initial
+  /// Ranks that hold equal shards, by a communicator of the same kind: gradients are summed over
+  /// both.
+  Communicator* replicas = nullptr;
+  int threads = 1;  // of this rank's updates
   /// At stage 3: a parameter that is touched after its lease ends the program and is named on
-  /// stderr. Gathered units then have pages of their own. Always on in debug builds.
+  /// stderr. Gathered units then have pages of their own. Always on in debug builds. Not for
+  /// memory of a device: it is the host's accesses to its own pages that are caught.
   bool guard = false;
   MemoryResource* memory = &host_memory();
   /// Of the device that all registered memory, `memory` and the communicator's window lie on
@@ -94,7 +97,7 @@ struct ShardedOptions {
   /// work that is enqueued there, or ordered before what is, when it is reported; views that are
   /// handed out are for work enqueued afterwards. The host waits in step() for the norm, in
   /// grad_ready where two buckets travel already, and in the constructor, read, save and load,
-  /// which copy states to the host. Without replicas, guard and f16 that has to be converted.
+  /// which copy states to the host. Without guard and f16 that has to be converted.
   StreamRef stream = {};
   /// Kernels for that stream by the op's name; null: CUDA's.
   const DeviceKernel* (*find_kernel)(std::string_view op) = nullptr;

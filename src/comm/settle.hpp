@@ -2,6 +2,7 @@
 #pragma once
 
 #include <exception>
+#include <initializer_list>
 
 #include "ashlar/communicator.hpp"
 
@@ -17,14 +18,18 @@ inline void settle(Work& work) noexcept {
 
 /// Waits for all. Where an exception unwinds the stack the other ranks are told first, who may
 /// never come to these collectives.
+/// @param communicators theirs; null ones are passed over
 /// @param work_of(item) of each of `items`
 template <typename Items, typename WorkOf>
-void settle_all(Communicator& communicator, Items& items, const WorkOf& work_of) noexcept {
+void settle_all(std::initializer_list<Communicator*> communicators, Items& items,
+                const WorkOf& work_of) noexcept {
   bool told = std::uncaught_exceptions() == 0;
   for (auto& item : items) {
     Work& work = work_of(item);
     if (!told && !work.done()) {
-      communicator.abort("an exception ended this rank's step with collectives in flight");
+      for (Communicator* const communicator : communicators)
+        if (communicator != nullptr)
+          communicator->abort("an exception ended this rank's step with collectives in flight");
       told = true;
     }
     settle(work);

@@ -67,7 +67,8 @@ struct Run {
   bool overlap = true;
   bool sgd = false;  // with momentum, instead of AdamW
   Ahead ahead = Ahead::nothing;
-  int lost_sum = -1, lost_join = -1;
+  int lost_sum = -1, lost_join = -1;  // across the replicas, where there are several
+  int replicas = 1;                   // of `ranks` ranks each
 };
 
 struct Outcome {
@@ -86,10 +87,20 @@ float get(const TensorView& view, std::int64_t i) {
   return view.dtype == DType::bf16 ? float(view.as<bf16>()[i]) : float(view.as<f16>()[i]);
 }
 
+/// A rank's communicators. `across` the replicas: null where there is one.
+struct Ranks {
+  Communicator& shards;
+  Communicator* across = nullptr;
+  std::int64_t rank() const {
+    return (across != nullptr ? across->rank() * shards.size() : 0) + shards.rank();
+  }
+  std::int64_t size() const { return (across != nullptr ? across->size() : 1) * shards.size(); }
+};
+
 /// Forward and backward are work of the stream, which is not waited for.
 class Model {
  public:
-  Model(Communicator& world, const Run& run, StreamRef stream, MemoryResource& memory)
+  Model(const Ranks& ranks, const Run& run, StreamRef stream, MemoryResource& memory)
       : run_(run), stream_(stream), gradients_(toy_parameters().size()) {
     ParameterList list;
     for (std::size_t p = 0; p < toy_parameters().size(); ++p) {
@@ -102,7 +113,7 @@ class Model {
       }
       const TensorView values = take(memory, shape);
       gradients_[p] = take(memory, shape);
-      const float other = static_cast<float>(world.rank());  // is replaced by rank 0's
+      const auto other = static_cast<float>(ranks.rank());  // is replaced by rank 0's
       stream_.enqueue([=] {
         for (std::int64_t i = 0; i < values.elements(); ++i)
           put(values, i, first_value(p, i) + other);
@@ -114,7 +125,8 @@ class Model {
                            .bucket_bytes = run.bucket_bytes,
                            .overlap = run.overlap,
                            .clip = 2,
-                           .reduce = run.reduce};
+                           .reduce = run.reduce,
+                           .replicas = ranks.across};
     options.memory = &memory;
     options.stream = stream;
     options.find_kernel = cuda::find_kernel;
@@ -126,7 +138,7 @@ class Model {
     };
     OptimizerConfig rule = AdamW{.lr = 0.05, .ema = 0.9};
     if (run.sgd) rule = Sgd{.lr = 0.05, .momentum = 0.9, .nesterov = true, .ema = 0.9};
-    optimizer_ = std::make_unique<ShardedOptimizer>(list, world, rule, options);
+    optimizer_ = std::make_unique<ShardedOptimizer>(list, ranks.shards, rule, options);
   }
 
   ShardedOptimizer& optimizer() { return *optimizer_; }
@@ -188,13 +200,13 @@ class Model {
 
 constexpr int kSteps = 3;
 
-Outcome train_rank(Communicator& world, const Run& run, StreamRef stream, MemoryResource& memory) {
-  Model model(world, run, stream, memory);
+Outcome train_rank(const Ranks& ranks, const Run& run, StreamRef stream, MemoryResource& memory) {
+  Model model(ranks, run, stream, memory);
   Outcome outcome;
   for (int step = 0; step < kSteps; ++step) {
     model.zero_grad();
     for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
-      const std::int64_t sample = (2 * step + micro_batch) * world.size() + world.rank();
+      const std::int64_t sample = (2 * step + micro_batch) * ranks.size() + ranks.rank();
       if (micro_batch == 1) {
         model.backward(sample);
       } else {
@@ -210,26 +222,43 @@ Outcome train_rank(Communicator& world, const Run& run, StreamRef stream, Memory
 
 Outcome on_host(const Run& run) {
   Outcome outcome;
-  launch_threads(run.ranks, [&](Communicator& world) {
-    const Outcome mine = train_rank(world, run, {}, host_memory());
+  launch_threads(run.ranks * run.replicas, [&](Communicator& world) {
+    const auto shards = world.split(world.rank() / run.ranks, world.rank());
+    const auto across = world.split(world.rank() % run.ranks, world.rank());
+    const Ranks ranks{*shards, run.replicas > 1 ? across.get() : nullptr};
+    const Outcome mine = train_rank(ranks, run, {}, host_memory());
     if (world.rank() == 0) outcome = mine;
   });
   return outcome;
 }
 
-Outcome on_device(const Run& run) {
-  Outcome outcome;
-  launch_threads(run.ranks, [&](Communicator& threads) {
+/// Calls body(ranks, stream, memory, the communicator across the replicas or else the only one).
+template <typename Body>
+void on_late_devices(const Run& run, const Body& body) {
+  launch_threads(run.ranks * run.replicas, [&](Communicator& threads) {
     LateDevice device(run.ahead);  // alike on all ranks, whose hosts wait for each other
     const StreamRef stream = device.stream();
-    LateWorld world(threads.split(0, threads.rank()), threads.split(0, threads.rank()), device);
-    world.lost_sum = run.lost_sum;
-    world.lost_join = run.lost_join;
-    Outcome mine = train_rank(world, run, stream, device.memory());
-    mine.sums = world.sums;
-    mine.joins = world.joins;
-    if (threads.rank() == 0) outcome = mine;
+    const auto late = [&](int color) {
+      return std::make_unique<LateWorld>(threads.split(color, threads.rank()),
+                                         threads.split(color, threads.rank()), device);
+    };
+    const auto shards = late(threads.rank() / run.ranks);
+    const auto across = run.replicas > 1 ? late(threads.rank() % run.ranks) : nullptr;
+    body(Ranks{*shards, across.get()}, stream, device.memory(), across ? *across : *shards);
   });
+}
+
+Outcome on_device(const Run& run) {
+  Outcome outcome;
+  on_late_devices(
+      run, [&](const Ranks& ranks, StreamRef stream, MemoryResource& memory, LateWorld& last) {
+        last.lost_sum = run.lost_sum;
+        last.lost_join = run.lost_join;
+        Outcome mine = train_rank(ranks, run, stream, memory);
+        mine.sums = last.sums;
+        mine.joins = last.joins;
+        if (ranks.rank() == 0) outcome = mine;
+      });
   return outcome;
 }
 
@@ -254,6 +283,24 @@ TEST_CASE("device: the sharded optimizer has the host's bits at all stages, wher
           check_equal({.ranks = ranks, .stage = stage, .memory = memory});
 }
 
+TEST_CASE("device: replicas of the shards have the host's bits, wherever memory lies") {
+  check_equal({.ranks = 1, .stage = 1, .replicas = 2});
+  for (int stage = 0; stage <= 3; ++stage)
+    for (const Memory memory : {Memory::callers, Memory::gradients_elsewhere, Memory::optimizers})
+      if (stage < 3 || memory == Memory::optimizers)
+        check_equal({.ranks = 2, .stage = stage, .memory = memory, .replicas = 2});
+  for (const Ahead ahead : {Ahead::first, Ahead::others}) {
+    check_equal({.ranks = 1, .stage = 0, .dtype = DType::f16, .ahead = ahead, .replicas = 3});
+    check_equal({.ranks = 2,
+                 .stage = 3,
+                 .memory = Memory::optimizers,
+                 .dtype = DType::bf16,
+                 .bucket_bytes = 600,
+                 .ahead = ahead,
+                 .replicas = 2});
+  }
+}
+
 TEST_CASE("device: the sharded optimizer in 16 bits, with buckets in flight, whoever runs ahead") {
   for (const Ahead ahead : {Ahead::nothing, Ahead::first, Ahead::others, Ahead::random}) {
     check_equal({.ranks = 2, .stage = 0, .dtype = DType::bf16, .ahead = ahead});
@@ -276,18 +323,23 @@ TEST_CASE("device: the sharded optimizer in 16 bits, with buckets in flight, who
   }
 }
 
-// Sums that start too early find gradients that are not there; copies, norms and kernels that run
+// Of the sums in a row across replicas the first alone has something to wait for. Sums that start
+// too early find gradients that are not there; copies, norms and kernels that run
 // ahead of collectives find what was there before.
 TEST_CASE("device: each order between streams that the sharded optimizer loses is seen") {
   for (const Run& run :
        {Run{.ranks = 2, .stage = 2, .overlap = false},
-        Run{.ranks = 2, .stage = 3, .memory = Memory::optimizers, .overlap = false}}) {
+        Run{.ranks = 2, .stage = 3, .memory = Memory::optimizers, .overlap = false},
+        Run{.ranks = 2, .stage = 0, .overlap = false, .replicas = 2},
+        Run{.ranks = 2, .stage = 3, .memory = Memory::optimizers, .replicas = 2}}) {
     CAPTURE(run.stage);
+    CAPTURE(run.replicas);
     const Outcome expected = on_device(run);
-    REQUIRE(expected.sums == kSteps);
+    const int sums = run.replicas > 1 ? 3 : 1;  // across replicas one for each unit
+    REQUIRE(expected.sums == kSteps * sums);
     Run mutant = run;
     mutant.ahead = Ahead::others;
-    for (mutant.lost_sum = 0; mutant.lost_sum < expected.sums; ++mutant.lost_sum) {
+    for (mutant.lost_sum = 0; mutant.lost_sum < expected.sums; mutant.lost_sum += sums) {
       CAPTURE(mutant.lost_sum);
       CHECK(on_device(mutant).bits != expected.bits);
     }
@@ -306,18 +358,17 @@ TEST_CASE("device: the sharded optimizer saves and loads what the host does") {
     const Run run{.ranks = 2,
                   .stage = stage,
                   .memory = stage == 3 ? Memory::optimizers : Memory::callers,
-                  .dtype = DType::bf16};
+                  .dtype = DType::bf16,
+                  .replicas = stage};
     std::vector<std::uint32_t> saved, loaded;
     const auto with_device = [&](const auto& body) {
-      launch_threads(run.ranks, [&](Communicator& threads) {
-        LateDevice device(run.ahead);
-        const StreamRef stream = device.stream();
-        LateWorld world(threads.split(0, threads.rank()), threads.split(0, threads.rank()), device);
-        Model model(world, run, stream, device.memory());
-        body(model, threads.rank());
-      });
+      on_late_devices(
+          run, [&](const Ranks& ranks, StreamRef stream, MemoryResource& memory, LateWorld&) {
+            Model model(ranks, run, stream, memory);
+            body(model, ranks.rank());
+          });
     };
-    with_device([&](Model& model, int rank) {
+    with_device([&](Model& model, std::int64_t rank) {
       model.zero_grad();
       model.backward(rank);
       model.optimizer().step();
@@ -325,14 +376,14 @@ TEST_CASE("device: the sharded optimizer saves and loads what the host does") {
       const auto bits = bits_of(model.parameters());
       if (rank == 0) saved = bits;
     });
-    with_device([&](Model& model, int rank) {
+    with_device([&](Model& model, std::int64_t rank) {
       model.optimizer().load(folder.path / std::to_string(stage));
       const auto bits = bits_of(model.parameters());
       if (rank == 0) loaded = bits;
     });
     CHECK(loaded == saved);
     launch_threads(1, [&](Communicator& world) {
-      Model model(world, run, {}, host_memory());
+      Model model({world}, run, {}, host_memory());
       model.optimizer().load(folder.path / std::to_string(stage));
       CHECK(bits_of(model.parameters()) == saved);
     });
@@ -346,7 +397,7 @@ TEST_CASE("device: over a communicator of the host, on a stream that is a thread
     Outcome outcome;
     launch_threads(run.ranks, [&](Communicator& world) {
       const Stream stream;
-      const Outcome mine = train_rank(world, run, stream, host_memory());
+      const Outcome mine = train_rank({world}, run, stream, host_memory());
       if (world.rank() == 0) outcome = mine;
     });
     CHECK(outcome.bits == on_host(run).bits);
@@ -358,17 +409,12 @@ TEST_CASE("device: the sharded optimizer says what it does not do there") {
     const Stream stream;
     ParameterList list;
     list.allocate("w", {4}, DType::f32);
-    ShardedOptions options{.replicas = &world};
+    ShardedOptions options{.guard = true};
     options.stream = stream;
     CHECK_THROWS_WITH_AS(
         ShardedOptimizer(list, world, AdamW{}, options),
-        "ShardedOptions::replicas is not there for memory of a device: leave it or stream out",
-        InvalidArgument);
-    options.replicas = nullptr;
-    options.guard = true;
-    CHECK_THROWS_WITH_AS(
-        ShardedOptimizer(list, world, AdamW{}, options),
-        "ShardedOptions::guard is not there for memory of a device: leave it or stream out",
+        "ShardedOptions::guard watches the host's accesses to its own pages, which "
+        "memory of a device has none of: leave guard or stream out",
         InvalidArgument);
   });
 }
