@@ -87,4 +87,40 @@ class LateCommunicator : public detail::ForwardingCommunicator {
   StreamRef ours_;
 };
 
+/// The same; what lies on the host goes through a communicator of its own, as it does beside NCCL.
+class LateWorld final : public LateCommunicator {
+ public:
+  LateWorld(std::unique_ptr<Communicator> late, std::unique_ptr<Communicator> host,
+            LateDevice& device)
+      : LateCommunicator(*late, device),
+        late_(std::move(late)),
+        host_(std::move(host)),
+        device_(device) {}
+
+  Work all_gather(std::span<const Transfer> flats, std::string_view label,
+                  StreamRef stream) override {
+    if (stream.is_inline()) return host_->all_gather(flats, label);
+    return LateCommunicator::all_gather(flats, label, stream);
+  }
+  Work reduce_scatter(std::span<const Transfer> flats, const ReduceOptions& options,
+                      std::string_view label, StreamRef stream) override {
+    if (stream.is_inline()) return host_->reduce_scatter(flats, options, label);
+    return LateCommunicator::reduce_scatter(flats, options, label, stream);
+  }
+  Work all_reduce(TensorView values, std::string_view label, StreamRef stream) override {
+    if (stream.is_inline()) return host_->all_reduce(values, label);
+    return LateCommunicator::all_reduce(values, label, stream);
+  }
+  Work broadcast(TensorView values, int root, std::string_view label, StreamRef) override {
+    return host_->broadcast(values, root, label);
+  }
+  std::unique_ptr<Communicator> split(int color, int key) override {
+    return std::make_unique<LateWorld>(late_->split(color, key), host_->split(color, key), device_);
+  }
+
+ private:
+  std::unique_ptr<Communicator> late_, host_;
+  LateDevice& device_;
+};
+
 }  // namespace ashlar::test
