@@ -28,6 +28,8 @@ foreach(family attention conv dropout elementwise embedding grouped_attention la
   target_sources(test_emulated PRIVATE ops/${family}_test.cpp)
 endforeach()
 target_sources(test_emulated PRIVATE ops/harness_run.cpp comm/conformance.cpp comm/conformance_contract.cpp)
+add_test(NAME emulated.ops COMMAND test_emulated "--test-case=ops:*")
+ashlar_time_limit(emulated.ops 600)
 
 # The rows of attention over a fake library of the CPU's kernels.
 if(TARGET test_emulated_attention)
