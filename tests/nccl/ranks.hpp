@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ashlar/communicator.hpp"
+#include "ashlar/error.hpp"
 #include "comm/staged.hpp"
 #include "cuda/nccl_communicator.hpp"
 #include "support/fake_nccl.hpp"
@@ -36,6 +37,7 @@ class Faults {
  private:
   static FakeNccl* find() {
     void* library = dlopen(ASHLAR_FAKE_NCCL, RTLD_NOW);
+    if (library == nullptr) throw Error(dlerror());
     return reinterpret_cast<decltype(&fake_nccl)>(dlsym(library, "fake_nccl"))();
   }
   FakeNccl* faults_;
