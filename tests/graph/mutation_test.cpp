@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "ashlar/error.hpp"
+#include "graph/early_end.hpp"
 #include "graph/random_program.hpp"
 
 namespace ashlar {

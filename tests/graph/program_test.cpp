@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "ashlar/error.hpp"
+#include "graph/evaluate.hpp"
 #include "graph/random_program.hpp"
 
 namespace ashlar {

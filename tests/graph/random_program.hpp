@@ -7,11 +7,8 @@
 
 #include "ashlar/autodiff.hpp"
 #include "ashlar/buffer.hpp"
-#include "ashlar/error.hpp"
 #include "ashlar/ops.hpp"
 #include "base/math/philox.hpp"
-#include "graph/early_end.hpp"
-#include "graph/evaluate.hpp"
 #include "graph/executor.hpp"
 #include "graph/rematerialize.hpp"
 #include "runtime/thread_pool.hpp"
